@@ -1,0 +1,3 @@
+from kvkit.cli import main
+
+main()
