@@ -1,0 +1,329 @@
+"""The test configuration: one file, then environment variables, then flags; checked before anything is sent.
+
+The guide's `test_config_simple.yaml` is read as it is. Every error names where the value came from (file and line,
+environment variable or flag), the key, what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+Isolation = Literal["none", "device"]
+ScenarioName = Literal["long_context_high_reuse", "multi_turn_conversation", "cold_start"]
+
+ENVIRONMENT_PREFIX = "KVKIT_"
+"""`KVKIT_TEST__ROUNDS=3` overrides `test.rounds`: two underscores stand for the dot."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
+
+
+class ConfigError(Exception):
+    """The configuration can't be used. The message is complete: print it as it is."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenAIApi(Section):
+    """Where requests go. `base_url` ends with `/v1`, as OpenAI clients expect it."""
+
+    base_url: Url
+    api_key: SecretStr = SecretStr("dummy")
+    model_name: str = Field(min_length=1)
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_trailing_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+
+class Mooncake(Section):
+    """The master whose counters are read. Ports: today's defaults are 50051 and 9003, the guide's 50052 and 9004."""
+
+    master_ip: str = Field(min_length=1)
+    master_port: Port = 50051
+    metadata_port: Port | None = 8080
+    metrics_port: Port = 9003
+
+
+class LMCache(Section):
+    """The HTTP address of `lmcache server`: its counters are read there, and its first tier is cleared there."""
+
+    url: Url
+
+
+class Model(Section):
+    name: str = Field(min_length=1)
+    max_tokens: int = Field(default=128, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+
+
+class Test(Section):
+    """How much is sent, and what is cleared between rounds."""
+
+    __test__ = False  # not a pytest class
+
+    rounds: int = Field(default=2, ge=1)
+    requests_per_scenario: int = Field(default=30, ge=1)
+    concurrency: int | None = Field(default=None, ge=1)
+    """Requests in flight at once; `null` is no limit."""
+    isolation: Isolation | None = None
+    """What is cleared before each round; `null`: the device cache where the engine offers it, else nothing."""
+    seed: int = Field(default=0, ge=0)
+    request_timeout_s: float = Field(default=600.0, gt=0)
+    max_failed_ratio: float = Field(default=0.05, ge=0, le=1)
+    """A run with a larger share of failed requests ends with exit code 2."""
+
+
+class WorkloadSettings(Section):
+    """The shape of the prompts, in tokens. The defaults suit a 72B model; a CPU wants them smaller."""
+
+    prefix_tokens: int = Field(default=8192, ge=1)
+    """The shared document, or what a session starts with."""
+    suffix_tokens: int | None = Field(default=None, ge=1)
+    """A question, or a turn's new text. 128 unless `reuse_ratio` says otherwise."""
+    reuse_ratio: float | None = Field(default=None, gt=0, lt=1)
+    """Instead of `suffix_tokens`: shared tokens over all prompt tokens of `long_context_high_reuse`."""
+    documents: int = Field(default=3, ge=1)
+    turns: int = Field(default=5, ge=1)
+    """Turns of a session."""
+    sessions: int | None = Field(default=None, ge=1)
+    """`null`: as many as `requests_per_scenario` needs. With a number, sessions × turns requests are sent instead."""
+    answer_tokens: int = Field(default=64, ge=1)
+    """A scripted answer in a session's history."""
+
+    @model_validator(mode="after")
+    def _one_way_to_say_the_suffix(self) -> Self:
+        if self.suffix_tokens is not None and self.reuse_ratio is not None:
+            raise ValueError("suffix_tokens and reuse_ratio say the same thing: keep one of them")
+        return self
+
+    @property
+    def question_tokens(self) -> int:
+        """Length of a question or turn: given, or what makes prefix / (prefix + question) the reuse ratio."""
+        if self.suffix_tokens is not None:
+            return self.suffix_tokens
+        if self.reuse_ratio is not None:
+            return max(1, round(self.prefix_tokens * (1 - self.reuse_ratio) / self.reuse_ratio))
+        return 128
+
+
+class Config(Section):
+    openai_api: OpenAIApi
+    mooncake: Mooncake | None = None
+    lmcache: LMCache | None = None
+    model: Model
+    scenarios: tuple[ScenarioName, ...] = Field(
+        default=("long_context_high_reuse", "multi_turn_conversation", "cold_start"), min_length=1
+    )
+    test: Test = Test()
+    workload: WorkloadSettings = WorkloadSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_name_stands_in_either_place(cls, data: Any) -> Any:
+        """The guide writes the name twice; once is enough."""
+        if not isinstance(data, dict):
+            return data
+        api, model = data.get("openai_api"), data.get("model")
+        if isinstance(api, dict) and "model_name" not in api and isinstance(model, dict) and "name" in model:
+            data = {**data, "openai_api": {**api, "model_name": model["name"]}}
+        elif isinstance(api, dict) and "model_name" in api and (model is None or isinstance(model, dict)):
+            data = {**data, "model": {"name": api["model_name"], **(model or {})}}
+        return data
+
+    def redacted(self) -> dict[str, Any]:
+        """As plain data, with secrets as stars."""
+        return self.model_dump(mode="json")
+
+
+_Path = tuple[str | int, ...]
+
+
+class _Sources:
+    """Where each value came from, so that an error can say it."""
+
+    def __init__(self) -> None:
+        self._places: dict[_Path, str] = {}
+
+    def add(self, path: _Path, place: str) -> None:
+        self._places[path] = place
+
+    def of(self, path: _Path) -> str:
+        """The place of `path`, or of the nearest section around it."""
+        for length in range(len(path), -1, -1):
+            if place := self._places.get(path[:length]):
+                return place
+        return "configuration"
+
+
+def load_config(
+    path: Path, *, flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] = os.environ
+) -> Config:
+    """Read, override and check the configuration.
+
+    Args:
+        path: a YAML file with the guide's keys; `${VAR}` in a value is taken from the environment.
+        flags: values by dotted key (`test.rounds`), each with its flag's name: `{"test.rounds": ("--rounds", 3)}`.
+        environment: where `KVKIT_SECTION__KEY` and `${VAR}` are looked up.
+
+    Raises:
+        ConfigError: with every fault found, each on a line of its own.
+    """
+    sources = _Sources()
+    data = _read_file(path, sources, environment)
+    for name, raw in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX) and "__" in name:
+            key = tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__"))
+            _put(data, key, _parse_override(name, raw), f"environment variable {name}", sources)
+    for dotted, (flag, value) in (flags or {}).items():
+        _put(data, tuple(dotted.split(".")), value, f"flag {flag}", sources)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item, sources) for item in error.errors())) from None
+
+
+def _read_file(path: Path, sources: _Sources, environment: Mapping[str, str]) -> dict[str, Any]:
+    sources.add((), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); write one with: kvkit init --output {path}"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text; a YAML file is expected") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{path}{line}: is not YAML: {problem}") from None
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path}: a mapping with the key openai_api is expected; see kvkit init")
+    reader = _NodeReader(path, sources, environment)
+    data = reader.value(root, ())
+    assert isinstance(data, dict)
+    return data
+
+
+class _NodeReader:
+    """Turns YAML nodes into plain data, noting the line of each value and expanding `${VAR}`."""
+
+    _variable = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+    def __init__(self, path: Path, sources: _Sources, environment: Mapping[str, str]) -> None:
+        self._path = path
+        self._sources = sources
+        self._environment = environment
+        self._scalars = yaml.constructor.SafeConstructor()
+
+    def value(self, node: yaml.Node, at: _Path) -> Any:
+        place = f"{self._path}:{node.start_mark.line + 1}"
+        self._sources.add(at, place)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, at)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*at, index)) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
+        if "${" in node.value:
+            expanded = self._expand(node.value, place, at)
+            # An unquoted ${VAR} stands for whatever type its text has, as if it had been written there.
+            return expanded if node.style in ("'", '"') else _as_yaml(expanded)
+        return self._scalars.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, at: _Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key in result:
+                raise ConfigError(
+                    f"{self._path}:{key_node.start_mark.line + 1}: {_dotted((*at, key))}: is given twice; keep one"
+                )
+            result[key] = self.value(value_node, (*at, key))
+        return result
+
+    def _expand(self, text: str, place: str, at: _Path) -> str:
+        def replace(match: re.Match[str]) -> str:
+            name = match[1]
+            if name not in self._environment:
+                raise ConfigError(
+                    f"{place}: {_dotted(at)}: ${{{name}}} is not set; set it (export {name}=...) or write the value"
+                )
+            return self._environment[name]
+
+        return self._variable.sub(replace, text)
+
+
+def _as_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _parse_override(name: str, raw: str) -> Any:
+    value = _as_yaml(raw)
+    # An API key of digits is still text: the model's type decides, and it takes text for numbers too.
+    return raw if name.endswith("__API_KEY") else value
+
+
+def _put(data: dict[str, Any], path: tuple[str, ...], value: Any, place: str, sources: _Sources) -> None:
+    section = data
+    for depth, key in enumerate(path[:-1], start=1):
+        inner = section.setdefault(key, {})
+        if inner is None:
+            inner = section[key] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{place}: {'.'.join(path[:depth])} is not a section of the configuration")
+        section = inner
+    section[path[-1]] = value
+    sources.add(path, place)
+
+
+def _dotted(path: _Path) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _explain(item: Any, sources: _Sources) -> str:
+    """One fault as `place: key: found ..., allowed ...`."""
+    path: _Path = item["loc"]
+    place, key = sources.of(path), _dotted(path)
+    kind = item["type"]
+    if kind == "missing":
+        return f"{place}: {key}: is missing; it must be given"
+    if kind == "extra_forbidden":
+        return f"{place}: {key}: is not a known key; allowed here: {', '.join(_allowed_keys(path[:-1]))}"
+    found = "a hidden value" if str(path[-1] if path else "") == "api_key" else repr(item["input"])
+    if kind == "value_error":
+        return f"{place}: {key or 'configuration'}: {item['ctx']['error']}"
+    allowed = item["msg"].replace("Input should be", "allowed is").replace("String should", "it should")
+    return f"{place}: {key}: found {found}, {allowed}"
+
+
+def _allowed_keys(path: _Path) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
