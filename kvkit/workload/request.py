@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from kvkit.config import Config
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -54,3 +56,18 @@ class Workload:
             ]
             digest.update(json.dumps(line).encode())
         return f"sha256:{digest.hexdigest()}"
+
+
+def common_parameters(config: Config, scenario: str) -> dict[str, Any]:
+    """What shapes every scenario alike. Two runs that differ in any of it measure different things."""
+    return {
+        "scenario": scenario,
+        "seed": config.test.seed,
+        "requests": config.test.requests_per_scenario,
+        "rounds": config.test.rounds,
+        "concurrency": config.test.concurrency,
+        "isolation": config.test.isolation,
+        "model": config.openai_api.model_name,
+        "max_tokens": config.model.max_tokens,
+        "temperature": config.model.temperature,
+    }
