@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+import json
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter
 
 ErrorKind = Literal[
     "unreachable",  # no connection, or it was refused
@@ -24,6 +27,8 @@ class Record:
 
     `None` is "not told" or "did not happen", never 0. Definitions: `docs/metrics.md`.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
 
     request_id: str
     """Names the request within the workload; the same in both modes and in all rounds, so that pairs can be made."""
@@ -54,7 +59,7 @@ class Record:
     http_status: int | None = None
     error: str | None = None
     """The server's or the transport's own words, shortened."""
-    text_sha256: str | None = field(default=None)
+    text_sha256: str | None = None
     """Of the generated text, so that arms can be compared without keeping the text."""
 
     @property
@@ -72,14 +77,19 @@ class Record:
             return None
         return f"http_{self.http_status}" if self.error_kind == "http_error" else self.error_kind
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def to_line(self) -> str:
+        """One line of a requests file, without its end."""
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Record:
-        """Build a record from one line of a requests file.
+    def from_line(cls, line: str) -> Record:
+        """Read one line of a requests file.
 
         Raises:
-            TypeError: a key is missing or unknown.
+            pydantic.ValidationError: no JSON, a key is missing or a value has the wrong type.
         """
-        return cls(**{**data, "itl_s": tuple(data.get("itl_s", ()))})
+        return RECORD_FORMAT.validate_json(line, strict=True)
+
+
+RECORD_FORMAT = TypeAdapter(Record)
+"""Reads and checks lines; `record_schema.json` is made from it."""

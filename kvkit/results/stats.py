@@ -1,0 +1,163 @@
+"""The stats file: one scenario, run in one mode. These models are its format; `stats_schema.json` is made from them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from math import isfinite
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+from kvkit.results.distribution import Distribution
+
+Mode = Literal["with-cache", "baseline"]
+Isolation = Literal["none", "device"]
+RoundName = Literal["cold_start", "cache_hit"]
+
+
+class _Part(BaseModel):
+    """Readers ignore keys that they do not know, so that a later kvkit can add some."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class Engine(_Part):
+    """What the engine told about itself. `null`: it did not."""
+
+    version: str | None = None
+    model: str | None = None
+    """The served model that answered."""
+    system_fingerprint: str | None = None
+    connector: str | None = None
+    """The KV connector that the engine was started with, `none` where it told that it has none."""
+    flags: dict[str, Any] | None = None
+    """The engine's configuration in its own words, for telling what differs between two modes."""
+
+
+class Provenance(_Part):
+    """Who measured what, where and when."""
+
+    kvkit_version: str
+    python: str
+    host: str
+    """The load generator."""
+    started: AwareDatetime
+    """When the scenario's first round began (UTC)."""
+    seed: int
+    engine: Engine
+
+
+class WorkloadFacts(_Part):
+    """What was sent. Runs are compared only if their fingerprints are equal."""
+
+    fingerprint: str
+    scenario: str
+    parameters: dict[str, Any]
+    """Everything that shaped the prompts; named when the fingerprints of two runs differ."""
+    ideal_hit_ratio: float
+    """Prompt tokens of round 1 that an infinite, instant cache would serve, over all prompt tokens."""
+    requests: int
+    """Requests of one round."""
+
+
+class RequestCounts(_Part):
+    total: int
+    succeeded: int
+    failed: int
+    failed_by_kind: dict[str, int]
+
+
+class Throughput(_Part):
+    """Per second between the first start and the last token event of the round's successful requests."""
+
+    requests_per_s: float | None
+    output_tokens_per_s: float | None
+
+
+class TokensBySource(_Part):
+    """Where the KV of the round's prompt tokens came from, by the engine's counters. `null`: it does not tell."""
+
+    computed: int | None = None
+    device: int | None = None
+    external: int | None = None
+
+
+class Tokens(_Part):
+    """Sums over the round's successful requests."""
+
+    prompt: int
+    """As `usage` states it."""
+    completion: int
+    cached: int | None
+    """`usage.prompt_tokens_details.cached_tokens` of the requests that told it; `null` when none did."""
+    expected_prompt: int
+    """What the workload stated."""
+    by_source: TokensBySource
+
+
+class Counters(_Part):
+    """How much each server's counters rose during the round.
+
+    The key is the sample's name as exposed, with the labels that tell samples apart:
+    `vllm:prompt_tokens_by_source_total{source="external_kv_transfer"}`. A counter that is absent was not told.
+    """
+
+    vllm: dict[str, float] = {}
+    lmcache: dict[str, float] = {}
+    mooncake: dict[str, float] = {}
+
+    @field_validator("vllm", "lmcache", "mooncake")
+    @classmethod
+    def _drop_what_is_no_number(cls, deltas: dict[str, float]) -> dict[str, float]:
+        """A counter that a server exposes as NaN was not told."""
+        return {name: delta for name, delta in deltas.items() if isfinite(delta)}
+
+
+class RoundSummary(_Part):
+    """One pass over the scenario's requests. Latencies are of successful requests only."""
+
+    round: int
+    name: RoundName
+    isolation: Isolation
+    """What was cleared before the round: nothing, or the engine's own (device) prefix cache."""
+    requests: RequestCounts
+    ttft_ms: Distribution
+    tpot_ms: Distribution
+    itl_ms: Distribution
+    """Over all gaps of all requests, pooled."""
+    e2e_ms: Distribution
+    throughput: Throughput
+    duration_s: float | None
+    """First start to last token event of the successful requests."""
+    tokens: Tokens
+    counters: Counters
+    valid: bool | None
+    """`false`: the figures do not show what the round was meant to show. `null`: the servers tell too little."""
+    invalid_reasons: tuple[str, ...]
+
+
+class RunStats(_Part):
+    """The whole stats file of one scenario in one mode."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    run_id: str
+    mode: Mode
+    scenario: str
+    valid: bool | None
+    """`false` when a round is; else `null` when a round is; else `true`."""
+    invalid_reasons: tuple[str, ...]
+    config: dict[str, Any]
+    """The test configuration, secrets removed."""
+    provenance: Provenance
+    workload: WorkloadFacts
+    records: str
+    """Name of the requests file beside this file: one record a line."""
+    rounds: tuple[RoundSummary, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False, allow_nan=False)
+
+    @property
+    def started(self) -> datetime:
+        return self.provenance.started
