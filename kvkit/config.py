@@ -217,7 +217,8 @@ def _read_file(path: Path, sources: _Sources, environment: Mapping[str, str]) ->
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{path}{line}: is not YAML: {problem}") from None
+        hint = '; inside {...} write "${VAR}" with its quotes' if "${" in text else ""
+        raise ConfigError(f"{path}{line}: is not YAML: {problem}{hint}") from None
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: a mapping with the key openai_api is expected; see kvkit init")
     reader = _NodeReader(path, sources, environment)
