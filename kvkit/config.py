@@ -166,6 +166,11 @@ class _Sources:
     def add(self, path: _Path, place: str) -> None:
         self._places[path] = place
 
+    def replace(self, path: _Path, place: str) -> None:
+        """`place` gives `path` and all that is in it."""
+        self._places = {p: at for p, at in self._places.items() if p[: len(path)] != path}
+        self.add(path, place)
+
     def of(self, path: _Path) -> str:
         """The place of `path`, or of the nearest section around it."""
         for length in range(len(path), -1, -1):
@@ -298,7 +303,7 @@ def _put(data: dict[str, Any], path: tuple[str, ...], value: Any, place: str, so
             raise ConfigError(f"{place}: {'.'.join(path[:depth])} is not a section of the configuration")
         section = inner
     section[path[-1]] = value
-    sources.add(path, place)
+    sources.replace(path, place)
 
 
 def _dotted(path: _Path) -> str:

@@ -1,0 +1,170 @@
+"""The command line: parses, calls, prints. No logic, and heavy imports only in the command that needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import cyclopts
+from cyclopts import Parameter
+
+from kvkit import __version__
+from kvkit.emulator.settings import EmulatorSettings
+
+DONE, WRONG_INPUT, INVALID, COULD_NOT_FINISH = 0, 1, 2, 3
+EXIT_CODES = "Exit codes: 0 done and valid, 1 wrong input, 2 INVALID or too many failures, 3 could not finish."
+
+Many = Parameter(consume_multiple=True, negative=())
+
+app = cyclopts.App(
+    name="kvkit",
+    help="Deploy, check and measure shared KV caches (LMCache + Mooncake) behind vLLM.",
+    help_epilogue=EXIT_CODES,
+    version=__version__,
+)
+
+
+@app.command
+def run(
+    *,
+    config: Path,
+    mode: Literal["with-cache", "baseline"],
+    scenarios: Annotated[list[str] | None, Many] = None,
+    requests: int | None = None,
+    rounds: int | None = None,
+    concurrency: int | None = None,
+    isolation: Literal["none", "device"] | None = None,
+    results_dir: Path = Path("test_results"),
+    seed: int | None = None,
+) -> int:
+    """Send the scenarios to the service in one mode and keep what was seen.
+
+    Flags win over environment variables (KVKIT_TEST__ROUNDS=3), which win over the file.
+
+    Parameters
+    ----------
+    config
+        The test configuration; `kvkit init` writes one.
+    mode
+        What the service was started with.
+    scenarios
+        long_context_high_reuse, multi_turn_conversation, cold_start.
+    requests
+        Requests of each scenario.
+    rounds
+        Round 1 is the cold start, later rounds repeat its prompts.
+    concurrency
+        Requests in flight at once. Without it: no limit, or what the file says.
+    isolation
+        What is cleared before each round: vLLM's prefix cache (device) or nothing.
+    results_dir
+        Where the stats and request files go; nothing in it is overwritten.
+    seed
+        Of the prompts. Another seed sends prompts that no cache has seen.
+    """
+    from kvkit.config import ConfigError, load_config
+
+    given = {
+        "scenarios": ("--scenarios", scenarios),
+        "test.requests_per_scenario": ("--requests", requests),
+        "test.rounds": ("--rounds", rounds),
+        "test.concurrency": ("--concurrency", concurrency),
+        "test.isolation": ("--isolation", isolation),
+        "test.seed": ("--seed", seed),
+    }
+    try:
+        loaded = load_config(config, flags={key: flag for key, flag in given.items() if flag[1] is not None})
+    except ConfigError as error:
+        return _fail(str(error), WRONG_INPUT)
+
+    from kvkit import bench
+    from kvkit.report.terminal import reporter
+
+    return bench.run(loaded, mode=mode, results_dir=results_dir, reporter=reporter())
+
+
+@app.command
+def compare(
+    *,
+    with_cache_stats: Annotated[list[str], Many],
+    baseline_stats: Annotated[list[str], Many],
+    output: Path = Path("comparison_report.md"),
+    generate_charts: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Compare the two modes, paired by request, and write the report.
+
+    Parameters
+    ----------
+    with_cache_stats
+        Stats files of the with-cache runs, or globs of them.
+    baseline_stats
+        Stats files of the baseline runs, or globs of them.
+    output
+        The Markdown report; charts go beside it.
+    generate_charts
+        Also draw charts (PNG and SVG); needs `pip install 'kvkit[charts]'`.
+    """
+    from kvkit.report.markdown import ReportError, write_report
+    from kvkit.report.terminal import print_comparison
+    from kvkit.results.comparison import compare as compare_runs
+    from kvkit.results.errors import ResultsError
+
+    try:
+        comparison = compare_runs(with_cache_stats, baseline_stats)
+        written = write_report(comparison, output, charts=generate_charts)
+    except (ResultsError, ReportError) as error:
+        return _fail(str(error), WRONG_INPUT)
+    print_comparison(comparison, written)
+    return INVALID if comparison.verdict.outcome == "invalid" else DONE
+
+
+@app.command
+def init(*, output: Path = Path("test_config_simple.yaml")) -> int:
+    """Write a commented test configuration, ready for the addresses.
+
+    Parameters
+    ----------
+    output
+        Where to write it; an existing file is left alone.
+    """
+    from importlib.resources import files
+
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(files("kvkit").joinpath("test_config_simple.yaml").read_text(encoding="utf-8"))
+    except FileExistsError:
+        return _fail(f"{output}: exists already and is left as it is; choose another --output", WRONG_INPUT)
+    except OSError as error:
+        return _fail(f"{output}: cannot be written ({error.strerror})", WRONG_INPUT)
+    print(f"{output} written. Put in your addresses, then: kvkit run --config {output} --mode with-cache")
+    return DONE
+
+
+@app.command
+def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")] = None) -> int:
+    """Serve the emulated engine and Mooncake store, until it is stopped.
+
+    An OpenAI-compatible engine with a tiered KV cache, for trying kvkit without vLLM, Mooncake or a GPU.
+    """
+    from kvkit.emulator import EmulatorError, serve
+
+    try:
+        serve(settings or EmulatorSettings())
+    except EmulatorError as error:
+        return _fail(str(error), WRONG_INPUT)
+    return DONE
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    try:
+        result: Any = app(arguments, result_action="return_value", exit_on_error=False)
+    except cyclopts.CycloptsError:
+        sys.exit(WRONG_INPUT)  # cyclopts has printed what is wrong
+    sys.exit(result if isinstance(result, int) else DONE)
