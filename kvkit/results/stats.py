@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
+from kvkit.config import Isolation
 from kvkit.results.distribution import Distribution
 
 Mode = Literal["with-cache", "baseline"]
-Isolation = Literal["none", "device"]
 RoundName = Literal["cold_start", "cache_hit"]
 
 

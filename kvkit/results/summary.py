@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from kvkit.config import Isolation
 from kvkit.results.distribution import Distribution
 from kvkit.results.record import Record
 from kvkit.results.stats import (
     Counters,
-    Isolation,
     RequestCounts,
     RoundName,
     RoundSummary,

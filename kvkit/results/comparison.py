@@ -1,0 +1,268 @@
+"""Two modes side by side, paired by request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvkit.results.differences import Difference, check_same_workload, differences, unfair
+from kvkit.results.distribution import Distribution
+from kvkit.results.errors import ResultsError
+from kvkit.results.evidence import Evidence, gather
+from kvkit.results.reader import expand, read_records, read_stats
+from kvkit.results.record import Record
+from kvkit.results.stats import Mode, RoundSummary, RunStats
+from kvkit.results.verdict import (
+    THROUGHPUT_GAIN_PERCENT,
+    TPOT_RISE_PERCENT,
+    TTFT_REDUCTION_PERCENT,
+    Target,
+    Verdict,
+    at_least,
+    at_most,
+    worst,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One scenario in one mode, read back from its files."""
+
+    path: Path
+    """The stats file."""
+    stats: RunStats
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same request in the same round of both modes; it succeeded in both."""
+
+    with_cache: Record
+    baseline: Record
+
+
+@dataclass(frozen=True, slots=True)
+class ModeFigures:
+    """One mode's side of a round. Latencies are of the paired requests, so that both sides tell of the same ones."""
+
+    summary: RoundSummary
+    ttft_ms: Distribution
+    tpot_ms: Distribution
+
+    @classmethod
+    def of(cls, summary: RoundSummary, paired: Sequence[Record]) -> ModeFigures:
+        return cls(
+            summary=summary,
+            ttft_ms=Distribution.in_ms(record.ttft_s for record in paired),
+            tpot_ms=Distribution.in_ms(record.tpot_s for record in paired),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """With-cache against baseline in one round, in percent of the baseline. `None`: unknown."""
+
+    ttft_mean_reduction: float | None
+    """Above 0 the cache helped."""
+    ttft_median_reduction: float | None
+    throughput_gain: float | None
+    """Of successful requests per second; above 0 the cache helped."""
+    tpot_change: float | None
+    """Of the mean; above 0 decoding was slower with the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundComparison:
+    number: int
+    with_cache: ModeFigures
+    baseline: ModeFigures
+    pairs: tuple[Pair, ...]
+    unpaired: int
+    """Requests that did not succeed in both modes, or that only one mode sent."""
+    changes: Changes | None
+    """`None` when one of the two runs is invalid: then a difference is no gain."""
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def name(self) -> str:
+        return self.with_cache.summary.name
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioComparison:
+    scenario: str
+    with_cache: Run
+    baseline: Run
+    rounds: tuple[RoundComparison, ...]
+    targets: tuple[Target, ...]
+    verdict: Verdict
+    differences: tuple[Difference, ...]
+    """What differs between the two runs besides the mode: configuration, versions, engine flags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    scenarios: tuple[ScenarioComparison, ...]
+    verdict: Verdict
+    one_mode_only: tuple[tuple[str, Mode], ...]
+    """Scenarios that were found in one mode only, and in which."""
+    not_used: tuple[Path, ...]
+    """Stats files that a newer one of the same mode and scenario replaced."""
+
+
+def compare(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -> Comparison:
+    """Compare the newest run of each scenario in both modes.
+
+    Raises:
+        ResultsError: a glob matches nothing, a file cannot be read or has the other mode, no scenario was
+            run in both modes, or the two runs of a scenario did not send the same workload.
+    """
+    with_cache, older_with_cache = _newest_by_scenario(with_cache_globs, "with-cache")
+    baseline, older_baseline = _newest_by_scenario(baseline_globs, "baseline")
+    shared = [scenario for scenario in with_cache if scenario in baseline]
+    if not shared:
+        raise ResultsError(
+            "no scenario was run in both modes: "
+            f"with-cache has {', '.join(with_cache)}; baseline has {', '.join(baseline)}"
+        )
+    scenarios = tuple(_compare_runs(with_cache[scenario], baseline[scenario]) for scenario in shared)
+    return Comparison(
+        scenarios=scenarios,
+        verdict=_overall(scenarios),
+        one_mode_only=tuple(
+            [(scenario, "with-cache") for scenario in with_cache if scenario not in baseline]
+            + [(scenario, "baseline") for scenario in baseline if scenario not in with_cache]
+        ),
+        not_used=older_with_cache + older_baseline,
+    )
+
+
+def _newest_by_scenario(globs: Sequence[str], mode: Mode) -> tuple[dict[str, tuple[Path, RunStats]], tuple[Path, ...]]:
+    """The newest run of each scenario, and the files of the others."""
+    found = [(path, read_stats(path)) for path in expand(globs)]
+    for path, stats in found:
+        if stats.mode != mode:
+            raise ResultsError(f"{path}: key mode: found {stats.mode}, expected {mode}: give it to the other option")
+    found.sort(key=lambda item: (item[1].provenance.started, item[0].name))
+    newest = {stats.scenario: (path, stats) for path, stats in found}
+    return newest, tuple(path for path, stats in found if newest[stats.scenario][0] != path)
+
+
+def _compare_runs(with_cache: tuple[Path, RunStats], baseline: tuple[Path, RunStats]) -> ScenarioComparison:
+    check_same_workload(with_cache[1], baseline[1])
+    left = Run(*with_cache, read_records(*with_cache))
+    right = Run(*baseline, read_records(*baseline))
+    found = differences(left.stats, right.stats)
+    reasons = _invalid_reasons(left.stats) + _invalid_reasons(right.stats) + unfair(found, left.stats, right.stats)
+    rounds = _compare_rounds(left, right, valid=not reasons)
+    targets = tuple(target for this in rounds for target in _targets(this, rounds[0]))
+    return ScenarioComparison(
+        scenario=left.stats.scenario,
+        with_cache=left,
+        baseline=right,
+        rounds=rounds,
+        targets=targets,
+        verdict=Verdict("invalid", reasons) if reasons else _judge(left.stats, right.stats, targets),
+        differences=found,
+    )
+
+
+def _invalid_reasons(stats: RunStats) -> tuple[str, ...]:
+    if stats.valid is not False:
+        return ()
+    return tuple(f"{stats.mode}, {reason}" for reason in stats.invalid_reasons or ("no reason given",))
+
+
+def _compare_rounds(with_cache: Run, baseline: Run, *, valid: bool) -> tuple[RoundComparison, ...]:
+    others = {summary.round: summary for summary in baseline.stats.rounds}
+    return tuple(
+        _compare_round(summary, others[summary.round], with_cache, baseline, valid=valid)
+        for summary in with_cache.stats.rounds
+        if summary.round in others
+    )
+
+
+def _compare_round(
+    left: RoundSummary, right: RoundSummary, with_cache: Run, baseline: Run, *, valid: bool
+) -> RoundComparison:
+    ours = {record.request_id: record for record in with_cache.records if record.round == left.round}
+    theirs = {record.request_id: record for record in baseline.records if record.round == left.round}
+    pairs = tuple(
+        Pair(record, theirs[request_id])
+        for request_id, record in ours.items()
+        if record.ok and request_id in theirs and theirs[request_id].ok
+    )
+    left_figures = ModeFigures.of(left, [pair.with_cache for pair in pairs])
+    right_figures = ModeFigures.of(right, [pair.baseline for pair in pairs])
+    return RoundComparison(
+        number=left.round,
+        with_cache=left_figures,
+        baseline=right_figures,
+        pairs=pairs,
+        unpaired=len(ours.keys() | theirs.keys()) - len(pairs),
+        changes=_changes(left_figures, right_figures) if valid else None,
+        evidence=gather(left.counters, right.counters),
+    )
+
+
+def _changes(with_cache: ModeFigures, baseline: ModeFigures) -> Changes:
+    return Changes(
+        ttft_mean_reduction=_reduction(with_cache.ttft_ms.mean, baseline.ttft_ms.mean),
+        ttft_median_reduction=_reduction(with_cache.ttft_ms.p50, baseline.ttft_ms.p50),
+        throughput_gain=change_percent(
+            with_cache.summary.throughput.requests_per_s, baseline.summary.throughput.requests_per_s
+        ),
+        tpot_change=change_percent(with_cache.tpot_ms.mean, baseline.tpot_ms.mean),
+    )
+
+
+def change_percent(value: float | None, reference: float | None) -> float | None:
+    """(value - reference) / reference in percent; `None` when one is unknown or the reference is 0."""
+    if value is None or not reference:
+        return None
+    return (value - reference) / reference * 100
+
+
+def _reduction(value: float | None, reference: float | None) -> float | None:
+    change = change_percent(value, reference)
+    return None if change is None else -change
+
+
+def _targets(this: RoundComparison, first: RoundComparison) -> tuple[Target, ...]:
+    """The guide's targets of a hit round. A cold round has none, and neither has an invalid comparison."""
+    if this.changes is None or this.name != "cache_hit":
+        return ()
+    targets = (
+        at_least("TTFT reduction", this.number, TTFT_REDUCTION_PERCENT, this.changes.ttft_mean_reduction),
+        at_least("throughput gain", this.number, THROUGHPUT_GAIN_PERCENT, this.changes.throughput_gain),
+        at_most("TPOT against the baseline", this.number, TPOT_RISE_PERCENT, this.changes.tpot_change),
+    )
+    if first.name != "cold_start":
+        return targets
+    since_cold = change_percent(this.with_cache.tpot_ms.mean, first.with_cache.tpot_ms.mean)
+    return (*targets, at_most("TPOT against the cold round", this.number, TPOT_RISE_PERCENT, since_cold))
+
+
+def _judge(with_cache: RunStats, baseline: RunStats, targets: tuple[Target, ...]) -> Verdict:
+    unknown = tuple(
+        f"{stats.mode}: the servers tell too little to say where its prompt tokens came from"
+        for stats in (with_cache, baseline)
+        if stats.valid is None
+    )
+    if not targets:
+        unknown += ("no cache-hit round was run in both modes",)
+    if unknown:
+        return Verdict("unknown", unknown)
+    return Verdict(
+        worst(target.outcome for target in targets),
+        tuple(f"round {t.round}: {t.name} is unknown" for t in targets if t.outcome == "unknown"),
+    )
+
+
+def _overall(scenarios: tuple[ScenarioComparison, ...]) -> Verdict:
+    return Verdict(
+        worst(this.verdict.outcome for this in scenarios),
+        tuple(f"{this.scenario}: {reason}" for this in scenarios for reason in this.verdict.reasons),
+    )

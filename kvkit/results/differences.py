@@ -1,0 +1,101 @@
+"""What differs between two runs besides their mode: what must not differ, and what a reader should know of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kvkit.results.errors import ResultsError
+from kvkit.results.stats import RunStats
+
+_ABSENT = object()
+
+_MUST_BE_EQUAL = ("config.model.name", "config.test.concurrency", "engine.model")
+"""Not part of what is sent, so not in the fingerprint, but each alone explains a difference in latency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One setting by its dotted name, as each side has it; `None` where a side does not have it."""
+
+    name: str
+    with_cache: str | None
+    baseline: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.with_cache or 'absent'} with cache, {self.baseline or 'absent'} in the baseline"
+
+
+def check_same_workload(with_cache: RunStats, baseline: RunStats) -> None:
+    """Refuse to compare runs that did not send the same bytes.
+
+    Raises:
+        ResultsError: naming the workload parameters that differ.
+    """
+    if with_cache.workload.fingerprint == baseline.workload.fingerprint:
+        return
+    found = _between(with_cache.workload.parameters, baseline.workload.parameters)
+    reason = "; ".join(str(difference) for difference in found) or (
+        "all parameters are equal, so the prompts were built differently "
+        f"(kvkit {with_cache.provenance.kvkit_version} and {baseline.provenance.kvkit_version})"
+    )
+    raise ResultsError(
+        f"scenario {with_cache.scenario}: the two runs did not send the same workload: {reason}. "
+        "Run both modes with the same configuration and seed."
+    )
+
+
+def differences(with_cache: RunStats, baseline: RunStats) -> tuple[Difference, ...]:
+    """Every setting, version and engine flag that is not the same on both sides.
+
+    Flags count only where both engines told theirs: else everything would differ.
+    """
+    return _between(_settings(with_cache, baseline), _settings(baseline, with_cache))
+
+
+def unfair(found: tuple[Difference, ...], with_cache: RunStats, baseline: RunStats) -> tuple[str, ...]:
+    """Reasons why the two runs cannot be held against each other although they sent the same workload."""
+    reasons = [str(difference) for difference in found if difference.name in _MUST_BE_EQUAL]
+    baseline_rounds = {summary.round: summary for summary in baseline.rounds}
+    for summary in with_cache.rounds:
+        other = baseline_rounds.get(summary.round)
+        if other is not None and other.isolation != summary.isolation:
+            reasons.append(
+                f"round {summary.round}: isolation {summary.isolation} with cache, {other.isolation} in the baseline"
+            )
+    return tuple(reasons)
+
+
+def _settings(stats: RunStats, other: RunStats) -> dict[str, Any]:
+    engine = stats.provenance.engine
+    settings: dict[str, Any] = {
+        "config": stats.config,
+        "kvkit": stats.provenance.kvkit_version,
+        "load generator": stats.provenance.host,
+        "engine": {"version": engine.version, "model": engine.model, "connector": engine.connector},
+    }
+    if engine.flags is not None and other.provenance.engine.flags is not None:
+        settings["flags"] = engine.flags
+    return settings
+
+
+def _between(with_cache: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[Difference, ...]:
+    left, right = dict(_flatten(with_cache)), dict(_flatten(baseline))
+    return tuple(
+        Difference(name, _text(left.get(name, _ABSENT)), _text(right.get(name, _ABSENT)))
+        for name in sorted(left | right)
+        if left.get(name, _ABSENT) != right.get(name, _ABSENT)
+    )
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _text(value: Any) -> str | None:
+    return None if value is _ABSENT else str(value)
