@@ -1,0 +1,48 @@
+# `make cycle` and `make test` are the two commands of the README; `make check` is the quick loop.
+
+PYTHON ?= python3.11
+INVENTORY ?= inventory/local
+# Handed to ansible-playbook as they are, e.g. ARGS='-e kv_connector=mooncake-store'.
+ARGS ?=
+
+bin := .venv/bin
+# ansible-lint and the tests look for ansible-playbook on the PATH.
+export PATH := $(CURDIR)/$(bin):$(PATH)
+
+.PHONY: cycle test check constraints clean
+
+cycle: .venv/cycle.stamp
+	$(bin)/ansible-playbook -i $(INVENTORY) playbooks/site.yml $(ARGS)
+
+test: .venv/dev.stamp
+	$(bin)/pytest
+
+check: .venv/dev.stamp
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/yamllint --strict .
+	$(bin)/ansible-lint --offline --profile production
+	$(bin)/pytest -m 'not cycle and not real'
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/cycle.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[ansible,charts]'
+	touch $@
+
+.venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
+	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[ansible,charts,dev]'
+	touch $@ .venv/cycle.stamp
+
+# Takes what an environment without constraints would hold today.
+constraints:
+	rm -rf build/newest
+	$(PYTHON) -m venv build/newest
+	build/newest/bin/python -m pip install --quiet '.[ansible,charts,dev]'
+	{ sed -n '/^#/p' constraints.txt; build/newest/bin/python -m pip freeze --exclude kvkit; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache
