@@ -14,13 +14,15 @@ from kvkit.results.reader import expand, read_records, read_stats
 from kvkit.results.record import Record
 from kvkit.results.stats import Mode, RoundSummary, RunStats
 from kvkit.results.verdict import (
-    THROUGHPUT_GAIN_PERCENT,
-    TPOT_RISE_PERCENT,
-    TTFT_REDUCTION_PERCENT,
     Target,
     Verdict,
-    at_least,
-    at_most,
+    change_percent,
+    invalid_reasons,
+    judge,
+    reduction_percent,
+    throughput_target,
+    tpot_target,
+    ttft_target,
     worst,
 )
 
@@ -155,7 +157,7 @@ def _compare_runs(with_cache: tuple[Path, RunStats], baseline: tuple[Path, RunSt
     left = Run(*with_cache, read_records(*with_cache))
     right = Run(*baseline, read_records(*baseline))
     found = differences(left.stats, right.stats)
-    reasons = _invalid_reasons(left.stats) + _invalid_reasons(right.stats) + unfair(found, left.stats, right.stats)
+    reasons = invalid_reasons(left.stats) + invalid_reasons(right.stats) + unfair(found, left.stats, right.stats)
     rounds = _compare_rounds(left, right, valid=not reasons)
     targets = tuple(target for this in rounds for target in _targets(this, rounds[0]))
     return ScenarioComparison(
@@ -164,15 +166,9 @@ def _compare_runs(with_cache: tuple[Path, RunStats], baseline: tuple[Path, RunSt
         baseline=right,
         rounds=rounds,
         targets=targets,
-        verdict=Verdict("invalid", reasons) if reasons else _judge(left.stats, right.stats, targets),
+        verdict=Verdict("invalid", reasons) if reasons else judge((left.stats, right.stats), targets),
         differences=found,
     )
-
-
-def _invalid_reasons(stats: RunStats) -> tuple[str, ...]:
-    if stats.valid is not False:
-        return ()
-    return tuple(f"{stats.mode}, {reason}" for reason in stats.invalid_reasons or ("no reason given",))
 
 
 def _compare_rounds(with_cache: Run, baseline: Run, *, valid: bool) -> tuple[RoundComparison, ...]:
@@ -209,8 +205,8 @@ def _compare_round(
 
 def _changes(with_cache: ModeFigures, baseline: ModeFigures) -> Changes:
     return Changes(
-        ttft_mean_reduction=_reduction(with_cache.ttft_ms.mean, baseline.ttft_ms.mean),
-        ttft_median_reduction=_reduction(with_cache.ttft_ms.p50, baseline.ttft_ms.p50),
+        ttft_mean_reduction=reduction_percent(with_cache.ttft_ms.mean, baseline.ttft_ms.mean),
+        ttft_median_reduction=reduction_percent(with_cache.ttft_ms.p50, baseline.ttft_ms.p50),
         throughput_gain=change_percent(
             with_cache.summary.throughput.requests_per_s, baseline.summary.throughput.requests_per_s
         ),
@@ -218,47 +214,19 @@ def _changes(with_cache: ModeFigures, baseline: ModeFigures) -> Changes:
     )
 
 
-def change_percent(value: float | None, reference: float | None) -> float | None:
-    """(value - reference) / reference in percent; `None` when one is unknown or the reference is 0."""
-    if value is None or not reference:
-        return None
-    return (value - reference) / reference * 100
-
-
-def _reduction(value: float | None, reference: float | None) -> float | None:
-    change = change_percent(value, reference)
-    return None if change is None else -change
-
-
 def _targets(this: RoundComparison, first: RoundComparison) -> tuple[Target, ...]:
     """The guide's targets of a hit round. A cold round has none, and neither has an invalid comparison."""
     if this.changes is None or this.name != "cache_hit":
         return ()
     targets = (
-        at_least("TTFT reduction", this.number, TTFT_REDUCTION_PERCENT, this.changes.ttft_mean_reduction),
-        at_least("throughput gain", this.number, THROUGHPUT_GAIN_PERCENT, this.changes.throughput_gain),
-        at_most("TPOT against the baseline", this.number, TPOT_RISE_PERCENT, this.changes.tpot_change),
+        ttft_target(this.number, this.changes.ttft_mean_reduction),
+        throughput_target(this.number, this.changes.throughput_gain),
+        tpot_target(this.number, "the baseline", this.changes.tpot_change),
     )
     if first.name != "cold_start":
         return targets
     since_cold = change_percent(this.with_cache.tpot_ms.mean, first.with_cache.tpot_ms.mean)
-    return (*targets, at_most("TPOT against the cold round", this.number, TPOT_RISE_PERCENT, since_cold))
-
-
-def _judge(with_cache: RunStats, baseline: RunStats, targets: tuple[Target, ...]) -> Verdict:
-    unknown = tuple(
-        f"{stats.mode}: the servers tell too little to say where its prompt tokens came from"
-        for stats in (with_cache, baseline)
-        if stats.valid is None
-    )
-    if not targets:
-        unknown += ("no cache-hit round was run in both modes",)
-    if unknown:
-        return Verdict("unknown", unknown)
-    return Verdict(
-        worst(target.outcome for target in targets),
-        tuple(f"round {t.round}: {t.name} is unknown" for t in targets if t.outcome == "unknown"),
-    )
+    return (*targets, tpot_target(this.number, "the cold round", since_cold))
 
 
 def _overall(scenarios: tuple[ScenarioComparison, ...]) -> Verdict:

@@ -38,9 +38,11 @@ WITNESSES: tuple[Witness, ...] = (
     Witness("Mooncake", "bytes read from memory", "bytes", "mem_cache_hit_bytes_total"),
     Witness("Mooncake", "keys written", "keys", "master_batch_put_start_items_total"),
     Witness("Mooncake", "writes refused, store full", "keys", "master_put_start_alloc_failures_total"),
+    Witness("Mooncake", "evictions", "times", "master_successful_evictions_total"),
     Witness("LMCache", "hits in its second tier (the store)", "tokens", "lmcache_mp_lookup_hit_l2_tokens_total"),
     Witness("LMCache", "hits in its first tier (its own memory)", "tokens", "lmcache_mp_lookup_hit_l1_tokens_total"),
     Witness("LMCache", "read from the store (in-process)", "bytes", "lmcache:num_remote_read_bytes_total"),
+    Witness("LMCache", "chunks that could not be loaded", "chunks", "lmcache_mp_l2_prefetch_failure_chunks_total"),
     Witness("vLLM", "tokens that the connector promised", "tokens", "vllm:external_prefix_cache_hits_total"),
     Witness(
         "vLLM",

@@ -28,7 +28,9 @@ class Record:
     `None` is "not told" or "did not happen", never 0. Definitions: `docs/metrics.md`.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+    )
 
     request_id: str
     """Names the request within the workload; the same in both modes and in all rounds, so that pairs can be made."""

@@ -19,7 +19,9 @@ RoundName = Literal["cold_start", "cache_hit"]
 class _Part(BaseModel):
     """Readers ignore keys that they do not know, so that a later kvkit can add some."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class Engine(_Part):
@@ -135,6 +137,7 @@ class RoundSummary(_Part):
     valid: bool | None
     """`false`: the figures do not show what the round was meant to show. `null`: the servers tell too little."""
     invalid_reasons: tuple[str, ...]
+    """Why it is invalid or unknown; empty when it is valid."""
 
 
 class RunStats(_Part):
@@ -147,6 +150,7 @@ class RunStats(_Part):
     valid: bool | None
     """`false` when a round is; else `null` when a round is; else `true`."""
     invalid_reasons: tuple[str, ...]
+    """Those of all rounds, each with its round."""
     config: dict[str, Any]
     """The test configuration, secrets removed."""
     provenance: Provenance

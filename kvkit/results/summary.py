@@ -37,7 +37,7 @@ def summarise_round(
 ) -> RoundSummary:
     """Summarise one round. Definitions: `docs/metrics.md`.
 
-    `valid` and `invalid_reasons` are what the counters said. More failures than `max_failed_ratio` of the
+    `valid` and `invalid_reasons` are what the servers' counters said. More failures than `max_failed_ratio` of the
     requests make the round invalid too: what is left is no longer the workload that was meant.
     """
     succeeded = [record for record in records if record.ok]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from kvkit.results.stats import RunStats
 
 Outcome = Literal["met", "not_met", "unknown", "invalid"]
 
@@ -40,12 +42,48 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def at_least(name: str, number: int, bound: float, value: float | None) -> Target:
-    return Target(name, number, f"at least {bound:.0f} %", value, _outcome(value, value is not None and value >= bound))
+def ttft_target(number: int, reduction: float | None) -> Target:
+    return _at_least("TTFT reduction", number, TTFT_REDUCTION_PERCENT, reduction)
 
 
-def at_most(name: str, number: int, bound: float, value: float | None) -> Target:
-    return Target(name, number, f"at most {bound:+.0f} %", value, _outcome(value, value is not None and value <= bound))
+def throughput_target(number: int, gain: float | None) -> Target:
+    return _at_least("throughput gain", number, THROUGHPUT_GAIN_PERCENT, gain)
+
+
+def tpot_target(number: int, against: str, change: float | None) -> Target:
+    wanted = f"at most {TPOT_RISE_PERCENT:+.0f} %"
+    holds = change is not None and change <= TPOT_RISE_PERCENT
+    return Target(f"TPOT against {against}", number, wanted, change, _outcome(change, holds))
+
+
+def change_percent(value: float | None, reference: float | None) -> float | None:
+    """(value - reference) / reference in percent; `None` when one is unknown or the reference is 0."""
+    if value is None or not reference:
+        return None
+    return (value - reference) / reference * 100
+
+
+def reduction_percent(value: float | None, reference: float | None) -> float | None:
+    """(reference - value) / reference in percent; `None` when one is unknown or the reference is 0."""
+    if value is None or not reference:
+        return None
+    return (reference - value) / reference * 100
+
+
+def judge(runs: Sequence[RunStats], targets: Sequence[Target]) -> Verdict:
+    """The verdict on what `targets` of all hit rounds say of these runs, which are not invalid."""
+    unknown = [reason for stats in runs if stats.valid is None for reason in _reasons(stats)]
+    if not targets:
+        unknown.append("there is no cache-hit round to judge")
+    if unknown:
+        return Verdict("unknown", tuple(unknown))
+    reasons = (f"round {target.round}: {target.name} is unknown" for target in targets if target.outcome == "unknown")
+    return Verdict(worst(target.outcome for target in targets), tuple(reasons))
+
+
+def invalid_reasons(stats: RunStats) -> tuple[str, ...]:
+    """Why a run is invalid, each with the run's mode; empty when it is not."""
+    return _reasons(stats) if stats.valid is False else ()
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -53,6 +91,14 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     found = set(outcomes)
     ranked: tuple[Outcome, ...] = ("invalid", "not_met", "unknown", "met")
     return next((outcome for outcome in ranked if outcome in found), "unknown")
+
+
+def _at_least(name: str, number: int, bound: float, value: float | None) -> Target:
+    return Target(name, number, f"at least {bound:.0f} %", value, _outcome(value, value is not None and value >= bound))
+
+
+def _reasons(stats: RunStats) -> tuple[str, ...]:
+    return tuple(f"{stats.mode}, {reason}" for reason in stats.invalid_reasons or ("no reason was given",))
 
 
 def _outcome(value: float | None, holds: bool) -> Outcome:
