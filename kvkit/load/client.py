@@ -24,6 +24,9 @@ from kvkit.workload.request import Request
 CONNECT_TIMEOUT_S = 30.0
 """An address that swallows packets is unreachable after this time, not only after the request's own limit."""
 
+ANSWER_TIMEOUT_S = 120.0
+"""For single questions. A measured request has its own limit."""
+
 KEEPALIVE_S = 3.0
 """Idle connections are given up before the server does it (uvicorn: 5 s): a request on one that is just being closed
 would fail, and a POST is never sent twice."""
@@ -42,7 +45,7 @@ def open_http(api_key: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         transport=AiohttpTransport(client=_open_session),
         headers={"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity"},
-        timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+        timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         trust_env=False,
         follow_redirects=False,
     )
@@ -127,7 +130,9 @@ class ChatClient:
     async def _stream(self, body: bytes, exchange: Exchange) -> None:
         reader = EventReader()
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        async with self._http.stream("POST", self._url, content=body, headers=headers) as response:
+        # Reads have no limit of their own: the whole exchange has one.
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        async with self._http.stream("POST", self._url, content=body, headers=headers, timeout=timeout) as response:
             exchange.status = response.status_code
             async for read in response.aiter_raw():
                 at_s = time.monotonic()

@@ -33,3 +33,6 @@ class RunReporter(Protocol):
 
     def notice(self, text: str) -> None:
         """Something worth a line, at any time: a server whose counters can't be read, a warm-up that failed."""
+
+    def run_failed(self, message: str) -> None:
+        """The run ends here, without figures. The message is complete: what was seen, and what to do."""

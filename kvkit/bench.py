@@ -1,0 +1,332 @@
+"""One run, told as a story: look at the engine, make the requests, send rounds, observe, keep, summarise."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+
+import httpx
+
+from kvkit import __version__
+from kvkit.config import Config, Isolation
+from kvkit.load.answer import quote, read_answer
+from kvkit.load.calibration import CalibrationError, measure_scale
+from kvkit.load.client import ChatClient, open_http
+from kvkit.load.runner import run_round
+from kvkit.observe import lmcache, mooncake, vllm
+from kvkit.observe.engine import EngineFacts, EngineRefusedError, EngineUnreachableError, look_at_engine
+from kvkit.observe.reset import ResetError, ResetNotOfferedError
+from kvkit.observe.servers import Changes, Servers
+from kvkit.observe.validity import RoundFacts, Verdict, judge
+from kvkit.report.progress import RunReporter
+from kvkit.results.errors import ResultsError
+from kvkit.results.record import Record
+from kvkit.results.stats import (
+    Counters,
+    Engine,
+    Mode,
+    Provenance,
+    RoundSummary,
+    RunStats,
+    TokensBySource,
+    WorkloadFacts,
+)
+from kvkit.results.store import RunFiles, open_run
+from kvkit.results.summary import run_validity, summarise_round
+from kvkit.workload import SCENARIOS, Message, Request, Workload
+
+
+class Ending(IntEnum):
+    """How a run ended; the values are the exit codes."""
+
+    DONE = 0
+    WRONG_INPUT = 1
+    INVALID = 2
+    """Done, but INVALID or with more failures than allowed."""
+    NOT_FINISHED = 3
+
+
+class WrongInputError(Exception):
+    """What was asked for can't be measured on this engine. The message is complete: print it as it is."""
+
+
+def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter) -> Ending:
+    """Run the configured scenarios once, in the mode that the service was started with.
+
+    Records are on disk as soon as their requests end, so a run that is stopped keeps them. Nothing is raised for what
+    a server, the disk or the user does: the reporter is told.
+    """
+    try:
+        return asyncio.run(_run(config, mode, results_dir, reporter))
+    except (WrongInputError, EngineRefusedError) as error:
+        reporter.run_failed(str(error))
+        return Ending.WRONG_INPUT
+    except (EngineUnreachableError, CalibrationError, ResultsError) as error:
+        reporter.run_failed(str(error))
+    except httpx.TransportError as error:
+        reporter.run_failed(
+            f"{config.openai_api.base_url}: the engine stopped answering ({error or type(error).__name__})"
+        )
+    except OSError as error:
+        reporter.run_failed(f"{results_dir}: results can't be kept ({error.strerror})")
+    except KeyboardInterrupt:
+        reporter.run_failed(f"interrupted; what had ended by then is in {results_dir}, in the requests file")
+    return Ending.NOT_FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What stays the same from the first scenario to the last."""
+
+    config: Config
+    mode: Mode
+    results_dir: Path
+    reporter: RunReporter
+    run_id: str
+    client: ChatClient
+    servers: Servers
+    engine: Engine
+    isolation: Isolation
+
+
+async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunReporter) -> Ending:
+    api = config.openai_api
+    async with open_http(api.api_key.get_secret_value()) as engine_http, httpx.AsyncClient(trust_env=False) as http:
+        facts = await look_at_engine(engine_http, api.base_url)
+        _check_model(config, facts)
+        scale = await measure_scale(engine_http, base_url=api.base_url, model=api.model_name)
+        workloads = [SCENARIOS[name](config, scale) for name in config.scenarios]
+        _check_lengths(config, facts, workloads)
+        servers = _servers(config, mode, engine_http, http)
+        bench = _Bench(
+            config=config,
+            mode=mode,
+            results_dir=results_dir,
+            reporter=reporter,
+            run_id=secrets.token_hex(8),
+            client=ChatClient(
+                engine_http,
+                base_url=api.base_url,
+                model=api.model_name,
+                temperature=config.model.temperature,
+                timeout_s=config.test.request_timeout_s,
+                api_key=api.api_key.get_secret_value(),
+            ),
+            servers=servers,
+            engine=Engine(version=facts.version, model=api.model_name, connector=facts.connector, flags=facts.flags),
+            isolation=await _choose_isolation(config, servers),
+        )
+        reporter.run_started(mode, bench.engine, bench.isolation)
+        for problem in (await servers.snapshot()).problems():
+            reporter.notice(f"counters are not known: {problem}")
+        valid = [await _run_scenario(bench, workload) for workload in workloads]
+    return Ending.INVALID if False in valid else Ending.DONE
+
+
+def _servers(config: Config, mode: Mode, engine_http: httpx.AsyncClient, http: httpx.AsyncClient) -> Servers:
+    store = config.mooncake
+    return Servers(
+        engine_http,
+        http,
+        base_url=config.openai_api.base_url,
+        # In the baseline the engine does not know LMCache, which may be stopped.
+        lmcache_url=config.lmcache.url if config.lmcache and mode == "with-cache" else None,
+        mooncake_metrics_url=mooncake.metrics_url(store.master_ip, store.metrics_port) if store else None,
+    )
+
+
+def _check_model(config: Config, facts: EngineFacts) -> None:
+    name = config.openai_api.model_name
+    if facts.models is not None and facts.model(name) is None:
+        served = ", ".join(model.name for model in facts.models) or "none"
+        raise WrongInputError(
+            f"openai_api.model_name: found {name!r}, but {config.openai_api.base_url} serves: {served}"
+        )
+
+
+def _check_lengths(config: Config, facts: EngineFacts, workloads: Sequence[Workload]) -> None:
+    model = facts.model(config.openai_api.model_name)
+    if model is None or model.max_model_len is None:
+        return
+    for workload in workloads:
+        longest = max(request.prompt_tokens + request.max_tokens for request in workload.requests)
+        if longest > model.max_model_len:
+            raise WrongInputError(
+                f"scenario {workload.scenario}: its longest request has {longest} tokens with its answer, "
+                f"the engine takes {model.max_model_len} (max_model_len): lower workload.prefix_tokens, "
+                "workload.turns or model.max_tokens, or start the engine with a larger --max-model-len"
+            )
+
+
+async def _choose_isolation(config: Config, servers: Servers) -> Isolation:
+    """What is configured; else the device cache where the engine offers to clear it."""
+    if config.test.isolation == "none":
+        return "none"
+    try:
+        await servers.clear_device_cache()
+    except ResetNotOfferedError as error:
+        if config.test.isolation == "device":
+            raise WrongInputError(f"isolation device: the engine does not offer it: {error}") from None
+        return "none"
+    except ResetError:
+        return "device"  # offered, so each round tries again and says what it met
+    return "device"
+
+
+async def _run_scenario(bench: _Bench, workload: Workload) -> bool | None:
+    """All rounds of one scenario, kept and reported. Returns the run's validity."""
+    rounds = bench.config.test.rounds
+    bench.reporter.scenario_started(workload.scenario, len(workload.requests), rounds)
+    fingerprint = await _warm_up(bench, workload)
+    started = datetime.now(UTC)
+    with open_run(bench.results_dir, bench.mode, workload.scenario, started) as files:
+        summaries = [await _run_one_round(bench, workload, number, files) for number in range(1, rounds + 1)]
+        valid, reasons = run_validity(summaries)
+        stats = RunStats(
+            run_id=bench.run_id,
+            mode=bench.mode,
+            scenario=workload.scenario,
+            valid=valid,
+            invalid_reasons=reasons,
+            config=bench.config.redacted(),
+            provenance=_provenance(bench, started, fingerprint),
+            workload=_workload_facts(workload),
+            records=files.requests_path.name,
+            rounds=tuple(summaries),
+        )
+        bench.reporter.scenario_ended(stats, files.write_stats(stats))
+    return valid
+
+
+async def _warm_up(bench: _Bench, workload: Workload) -> str | None:
+    """Send one unrecorded request as long as the longest, which shares no prefix with any other, in any run.
+
+    Returns the engine's `system_fingerprint`, if it tells one.
+    """
+    longest = max(workload.requests, key=lambda request: request.prompt_tokens)
+    first, *rest = longest.messages
+    nonce = secrets.token_hex(16)
+    unrelated = Message(first.role, nonce + first.content[len(nonce) :])
+    answer = read_answer(await bench.client.exchange(replace(longest, messages=(unrelated, *rest))))
+    if answer.failure is not None:
+        words = quote(answer.failure.words, bench.config.openai_api.api_key.get_secret_value())
+        bench.reporter.notice(f"the warm-up request failed ({answer.failure.kind}): {words}")
+    return answer.system_fingerprint
+
+
+async def _run_one_round(bench: _Bench, workload: Workload, number: int, files: RunFiles) -> RoundSummary:
+    incidents = await _prepare(bench)
+    before = await bench.servers.snapshot()
+    bench.reporter.round_started(number, bench.config.test.rounds, len(workload.requests))
+    records = await _send(bench, workload.requests, number, files)
+    incidents += await _settle(bench)
+    changes = Changes.between(before, await bench.servers.snapshot())
+    verdict = _judge(bench, workload, number, records, changes=changes, incidents=incidents)
+    summary = summarise_round(
+        records,
+        number=number,
+        isolation=bench.isolation,
+        by_source=TokensBySource(**asdict(vllm.attribute(changes.vllm))),
+        counters=Counters(
+            vllm=dict(changes.vllm.values),
+            lmcache=dict(changes.lmcache.values),
+            mooncake=dict(changes.mooncake.values),
+        ),
+        valid=verdict.valid,
+        invalid_reasons=verdict.reasons,
+        max_failed_ratio=bench.config.test.max_failed_ratio,
+    )
+    bench.reporter.round_ended(summary)
+    return summary
+
+
+async def _prepare(bench: _Bench) -> list[str]:
+    """Bring the servers to rest and clear what is to be cleared. Returns what went wrong."""
+    incidents = await _settle(bench)
+    if bench.isolation == "device":
+        try:
+            await bench.servers.clear_device_cache()
+        except ResetError as error:
+            incidents.append(f"isolation device: not cleared: {error}")
+    return incidents
+
+
+async def _settle(bench: _Bench) -> list[str]:
+    restless = await bench.servers.wait_quiet()
+    return [restless] if restless is not None else []
+
+
+async def _send(bench: _Bench, requests: Sequence[Request], number: int, files: RunFiles) -> list[Record]:
+    records: list[Record] = []
+    epoch_s = time.monotonic()
+
+    async def send(request: Request, scheduled_s: float) -> Record:
+        return await bench.client.send(request, round_number=number, epoch_s=epoch_s, scheduled_s=scheduled_s)
+
+    def keep(record: Record) -> None:
+        files.add(record)
+        records.append(record)
+        bench.reporter.request_ended(record)
+
+    await run_round(requests, send=send, concurrency=bench.config.test.concurrency, on_record=keep)
+    return records
+
+
+def _judge(
+    bench: _Bench,
+    workload: Workload,
+    number: int,
+    records: Sequence[Record],
+    *,
+    changes: Changes,
+    incidents: list[str],
+) -> Verdict:
+    succeeded = [record for record in records if record.ok]
+    told_cached = [record.cached_tokens for record in succeeded if record.cached_tokens is not None]
+    return judge(
+        RoundFacts(
+            with_cache=bench.mode == "with-cache",
+            number=number,
+            device_cleared=bench.isolation == "device",
+            requests=len(records),
+            failed=len(records) - len(succeeded),
+            ideal_hit_ratio=workload.ideal_hit_ratio,
+            usage_prompt_tokens=sum(record.prompt_tokens or 0 for record in succeeded),
+            cached_tokens=sum(told_cached) if told_cached else None,
+            sources=vllm.attribute(changes.vllm),
+            preemptions=vllm.preemptions(changes.vllm),
+            failed_by_engine=vllm.failed_requests(changes.vllm),
+            failed_loads=vllm.failed_loads(changes.vllm) + lmcache.failed_loads(changes.lmcache),
+            incidents=tuple(incidents),
+            unknown=changes.vllm.problem,
+        )
+    )
+
+
+def _provenance(bench: _Bench, started: datetime, system_fingerprint: str | None) -> Provenance:
+    return Provenance(
+        kvkit_version=__version__,
+        python=platform.python_version(),
+        host=socket.gethostname(),
+        started=started,
+        seed=bench.config.test.seed,
+        engine=bench.engine.model_copy(update={"system_fingerprint": system_fingerprint}),
+    )
+
+
+def _workload_facts(workload: Workload) -> WorkloadFacts:
+    return WorkloadFacts(
+        fingerprint=workload.fingerprint,
+        scenario=workload.scenario,
+        parameters=workload.parameters,
+        ideal_hit_ratio=workload.ideal_hit_ratio,
+        requests=len(workload.requests),
+    )
