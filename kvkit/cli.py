@@ -10,6 +10,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from kvkit import __version__
+from kvkit.emulator.errors import EmulatorError
 from kvkit.emulator.settings import EmulatorSettings
 
 DONE, WRONG_INPUT, INVALID, COULD_NOT_FINISH = 0, 1, 2, 3
@@ -147,12 +148,9 @@ def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")]
 
     An OpenAI-compatible engine with a tiered KV cache, for trying kvkit without vLLM, Mooncake or a GPU.
     """
-    from kvkit.emulator import EmulatorError, serve
+    from kvkit.emulator import serve
 
-    try:
-        serve(settings or EmulatorSettings())
-    except EmulatorError as error:
-        return _fail(str(error), WRONG_INPUT)
+    serve(settings or EmulatorSettings())
     return DONE
 
 
@@ -167,4 +165,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         result: Any = app(arguments, result_action="return_value", exit_on_error=False)
     except cyclopts.CycloptsError:
         sys.exit(WRONG_INPUT)  # cyclopts has printed what is wrong
+    except EmulatorError as error:
+        sys.exit(_fail(str(error), WRONG_INPUT))
     sys.exit(result if isinstance(result, int) else DONE)

@@ -1,0 +1,76 @@
+"""The command line: what is parsed, what is refused, and with which exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kvkit import cli
+from kvkit.config import load_config
+
+
+def call(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--help") == 0
+    told = capsys.readouterr().out
+    assert all(command in told for command in ("run", "compare", "init", "emulate", "Exit codes"))
+
+
+def test_init_writes_a_configuration_that_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    assert call("init", "--output", str(path)) == 0
+    assert load_config(path, environment={}).test.rounds == 2
+
+
+def test_init_documents_every_key_with_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    call("init", "--output", str(path))
+    # Uncommenting a line that begins with a key must give a file that is still accepted.
+    commented = [line for line in path.read_text().splitlines() if line.lstrip().startswith("# ")]
+    told = "\n".join(commented) + path.read_text()
+    config = load_config(path, environment={})
+    for section in ("test", "workload", "openai_api", "mooncake", "model"):
+        for key in type(getattr(config, section)).model_fields:
+            assert f"{key}:" in told, f"{section}.{key} is not in the file that kvkit init writes"
+
+
+def test_init_leaves_an_existing_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("mine")
+    assert call("init", "--output", str(path)) == 1
+    assert path.read_text() == "mine"
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--mode", "with-cache"),
+        ("run", "--config", "none.yaml", "--mode", "with-cache"),
+        ("run", "--config", "none.yaml", "--mode", "warm"),
+        ("compare", "--with-cache-stats", "none*.json", "--baseline-stats", "none*.json"),
+        ("emulate", "--block-size", "0"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_input_ends_with_1_and_says_why_without_a_traceback(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 1
+    captured = capsys.readouterr()
+    told = captured.out + captured.err
+    assert told
+    assert "Traceback" not in told
+
+
+def test_several_scenarios_follow_one_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("openai_api: {base_url: 'http://127.0.0.1:9/v1'}\nmodel: {name: m}\n")
+    assert call("run", "--config", str(path), "--mode", "baseline", "--scenarios", "cold_start", "wrong") == 1
+    assert "flag --scenarios: scenarios.1: found 'wrong'" in capsys.readouterr().err
