@@ -1,0 +1,178 @@
+"""The streaming client against a server whose every byte is known."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Sequence
+
+import pytest
+
+from kvkit.load import client as client_module
+from kvkit.load.client import ChatClient, open_http
+from kvkit.load.sse import Event, EventReader
+from kvkit.results.record import ErrorKind, Record
+from kvkit.workload.request import Message, Request
+from tests.load import chunks
+from tests.load.chunks import DONE, delta, role, usage
+from tests.load.scripted import CUT, STALL, ScriptedServer, serving
+
+KEY = "sk-very-secret"
+REQUEST = Request("r-1", "group", (Message("user", "hello"),), prompt_tokens=100, max_tokens=3)
+
+
+async def ask(url: str, *, timeout_s: float = 20.0, times: int = 1) -> list[Record]:
+    """Send the request, one after the other, on a round that began at 0 of the clock."""
+    async with open_http(KEY) as http:
+        chat = ChatClient(http, base_url=url, model="m", temperature=0.5, timeout_s=timeout_s, api_key=KEY)
+        return [await chat.send(REQUEST, round_number=1, epoch_s=0.0, scheduled_s=0.0) for _ in range(times)]
+
+
+def answer_to(pieces: Sequence[bytes], *, head: bytes | None = None, timeout_s: float = 20.0) -> Record:
+    async def scenario() -> Record:
+        server = ScriptedServer(pieces) if head is None else ScriptedServer(pieces, head)
+        async with serving(server):
+            return (await ask(server.url, timeout_s=timeout_s))[0]
+
+    return asyncio.run(scenario())
+
+
+def test_every_stamp_lies_between_the_sending_of_its_event_and_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server sends an event only when the client has read the one before: no clock threshold is needed."""
+    pieces = [role(), delta(content=""), delta(content="a"), delta("stop", content="b"), usage(completion=3), DONE]
+
+    async def scenario() -> tuple[ScriptedServer, Record]:
+        stamped = asyncio.Semaphore(0)
+
+        class TellingReader(EventReader):
+            def feed(self, read: bytes, at_s: float) -> list[Event]:
+                events = super().feed(read, at_s)
+                stamped.release()
+                return events
+
+        async def wait() -> None:
+            await stamped.acquire()
+
+        monkeypatch.setattr(client_module, "EventReader", TellingReader)
+        async with serving(ScriptedServer(pieces, before_next_piece=wait)) as server:
+            return server, (await ask(server.url))[0]
+
+    server, seen = asyncio.run(scenario())
+    _role, token_1, token_2, token_3, sent_usage, _done = server.sent_s
+    assert seen.ok
+    assert seen.start_s <= server.received_s[0]
+    assert seen.ttft_s is not None
+    assert seen.first_text_s is not None
+    assert seen.e2e_s is not None
+    assert token_1 <= seen.start_s + seen.ttft_s <= token_2
+    assert token_2 <= seen.start_s + seen.first_text_s <= token_3
+    assert token_3 <= seen.start_s + seen.e2e_s <= sent_usage
+    assert len(seen.itl_s) == 2
+    assert sum(seen.itl_s) == pytest.approx(seen.e2e_s - seen.ttft_s)
+    assert seen.completion_tokens == 3
+
+
+def test_many_events_in_one_read_and_one_event_in_many_reads_are_the_same_stream() -> None:
+    stream = b"".join(chunks.good("a", "b", "c"))
+    whole = answer_to([stream])
+    pieces = answer_to([stream[i : i + 7] for i in range(0, len(stream), 7)])
+    assert whole.ok
+    assert pieces.ok
+    assert len(whole.itl_s) == len(pieces.itl_s) == 2
+    assert whole.text_sha256 == pieces.text_sha256
+
+
+def test_what_is_sent() -> None:
+    async def scenario() -> bytes:
+        async with serving(ScriptedServer(chunks.good())) as server:
+            await ask(server.url)
+            return server.requests[0]
+
+    head, _, body = asyncio.run(scenario()).partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
+    assert f"authorization: bearer {KEY}".encode() in head.lower()
+    assert b"accept-encoding: identity" in head.lower()
+    assert json.loads(body) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 3,
+        "temperature": 0.5,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_a_connection_is_used_again() -> None:
+    async def scenario() -> int:
+        async with serving(ScriptedServer(chunks.good())) as server:
+            assert all(record.ok for record in await ask(server.url, times=3))
+            return server.connections
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert answer_to(chunks.good()).ok
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        ([role(), delta(content="a"), CUT], "broken_stream"),
+        ([CUT], "broken_stream"),
+        ([role(), delta(content="a"), chunks.error(), DONE], "error_event"),
+        ([role(), delta(content="a"), b"data: nonsense\n\n", DONE], "bad_event"),
+        ([role(), delta("stop"), usage(), DONE], "no_tokens"),
+        ([role(), delta(content="a"), usage(), DONE], "no_finish_reason"),
+        ([role(), delta("stop", content="a"), DONE], "no_usage"),
+    ],
+)
+def test_a_stream_that_fails_is_counted_by_its_kind(pieces: list[bytes], kind: ErrorKind) -> None:
+    seen = answer_to(pieces)
+    assert (seen.ok, seen.error_kind) == (False, kind)
+
+
+def test_a_stream_without_length_that_ends_before_done_is_broken() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    assert answer_to([role(), delta(content="a")], head=head).error_kind == "broken_stream"
+
+
+def test_a_stream_that_stalls_ends_at_the_time_limit_and_keeps_its_stamps() -> None:
+    seen = answer_to([role(), delta(content="a"), STALL], timeout_s=2.0)
+    assert (seen.ok, seen.error_kind) == (False, "timeout")
+    assert seen.error == "no end within 2 s"
+    assert seen.ttft_s is not None
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 500])
+def test_an_http_error_is_counted_by_its_status(status: int) -> None:
+    body = json.dumps({"error": {"message": f"the key {KEY} is wrong"}}).encode()
+    head = f"HTTP/1.1 {status} No\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    seen = answer_to([body], head=head)
+    assert (seen.ok, seen.failure, seen.http_status) == (False, f"http_{status}", status)
+    assert seen.error == "the key *** is wrong"
+
+
+def test_a_redirect_is_not_followed() -> None:
+    head = b"HTTP/1.1 307 Elsewhere\r\nLocation: http://127.0.0.1:9/v1\r\nContent-Length: 0\r\n\r\n"
+    assert answer_to([], head=head).failure == "http_307"
+
+
+def test_an_answer_that_is_not_http_is_a_broken_stream() -> None:
+    assert answer_to([b"220 mail.example.org ESMTP\r\n\r\n"], head=b"SSH-2.0-").error_kind == "broken_stream"
+
+
+def test_a_port_where_nothing_listens_is_unreachable() -> None:
+    with socket.socket() as bound_but_silent:
+        bound_but_silent.bind(("127.0.0.1", 0))
+        port = bound_but_silent.getsockname()[1]
+        seen = asyncio.run(ask(f"http://127.0.0.1:{port}/v1"))[0]
+    assert (seen.ok, seen.error_kind, seen.http_status) == (False, "unreachable", None)
+    assert str(port) in (seen.error or "")
+
+
+def test_a_host_without_an_address_is_unreachable() -> None:
+    assert asyncio.run(ask("http://no-such-host.invalid/v1"))[0].error_kind == "unreachable"
