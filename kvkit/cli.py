@@ -106,7 +106,8 @@ def compare(
     generate_charts
         Also draw charts (PNG and SVG); needs `pip install 'kvkit[charts]'`.
     """
-    from kvkit.report.markdown import ReportError, write_report
+    from kvkit.report.errors import ReportError
+    from kvkit.report.markdown import write_report
     from kvkit.report.terminal import print_comparison
     from kvkit.results.comparison import compare as compare_runs
     from kvkit.results.errors import ResultsError

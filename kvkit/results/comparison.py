@@ -12,7 +12,7 @@ from kvkit.results.errors import ResultsError
 from kvkit.results.evidence import Evidence, gather
 from kvkit.results.reader import expand, read_records, read_stats
 from kvkit.results.record import Record
-from kvkit.results.stats import Mode, RoundSummary, RunStats
+from kvkit.results.stats import Mode, RoundName, RoundSummary, RunStats
 from kvkit.results.verdict import (
     Target,
     Verdict,
@@ -35,6 +35,14 @@ class Run:
     """The stats file."""
     stats: RunStats
     records: tuple[Record, ...]
+
+    def words_of_failures(self) -> dict[str, str]:
+        """For each kind of failure that said something, what the first one said."""
+        words: dict[str, str] = {}
+        for record in self.records:
+            if record.failure is not None and record.error:
+                words.setdefault(record.failure, record.error)
+        return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class Changes:
     ttft_median_reduction: float | None
     throughput_gain: float | None
     """Of successful requests per second; above 0 the cache helped."""
-    tpot_change: float | None
+    tpot_rise: float | None
     """Of the mean; above 0 decoding was slower with the cache."""
 
 
@@ -88,7 +96,7 @@ class RoundComparison:
     evidence: tuple[Evidence, ...]
 
     @property
-    def name(self) -> str:
+    def name(self) -> RoundName:
         return self.with_cache.summary.name
 
 
@@ -102,6 +110,11 @@ class ScenarioComparison:
     verdict: Verdict
     differences: tuple[Difference, ...]
     """What differs between the two runs besides the mode: configuration, versions, engine flags."""
+
+    @property
+    def flags_told(self) -> bool:
+        """Whether both engines told their flags, so that `differences` covers them."""
+        return all(run.stats.provenance.engine.flags is not None for run in (self.with_cache, self.baseline))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +223,7 @@ def _changes(with_cache: ModeFigures, baseline: ModeFigures) -> Changes:
         throughput_gain=change_percent(
             with_cache.summary.throughput.requests_per_s, baseline.summary.throughput.requests_per_s
         ),
-        tpot_change=change_percent(with_cache.tpot_ms.mean, baseline.tpot_ms.mean),
+        tpot_rise=change_percent(with_cache.tpot_ms.mean, baseline.tpot_ms.mean),
     )
 
 
@@ -221,7 +234,7 @@ def _targets(this: RoundComparison, first: RoundComparison) -> tuple[Target, ...
     targets = (
         ttft_target(this.number, this.changes.ttft_mean_reduction),
         throughput_target(this.number, this.changes.throughput_gain),
-        tpot_target(this.number, "the baseline", this.changes.tpot_change),
+        tpot_target(this.number, "the baseline", this.changes.tpot_rise),
     )
     if first.name != "cold_start":
         return targets

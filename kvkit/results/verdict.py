@@ -50,10 +50,9 @@ def throughput_target(number: int, gain: float | None) -> Target:
     return _at_least("throughput gain", number, THROUGHPUT_GAIN_PERCENT, gain)
 
 
-def tpot_target(number: int, against: str, change: float | None) -> Target:
-    wanted = f"at most {TPOT_RISE_PERCENT:+.0f} %"
-    holds = change is not None and change <= TPOT_RISE_PERCENT
-    return Target(f"TPOT against {against}", number, wanted, change, _outcome(change, holds))
+def tpot_target(number: int, over: str, rise: float | None) -> Target:
+    holds = rise is not None and rise <= TPOT_RISE_PERCENT
+    return Target(f"TPOT rise over {over}", number, f"at most {TPOT_RISE_PERCENT:.0f} %", rise, _outcome(rise, holds))
 
 
 def change_percent(value: float | None, reference: float | None) -> float | None:

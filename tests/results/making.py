@@ -1,0 +1,148 @@
+"""Small runs with figures that can be checked by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kvkit.results.record import Record
+from kvkit.results.stats import (
+    Counters,
+    Engine,
+    Mode,
+    Provenance,
+    RoundSummary,
+    RunStats,
+    TokensBySource,
+    WorkloadFacts,
+)
+from kvkit.results.store import open_run
+from kvkit.results.summary import run_validity, summarise_round
+
+STARTED = datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC)
+
+
+def success(request_id: str = "a", number: int = 1, *, start_s: float = 0.0, ttft_s: float = 1.0) -> Record:
+    """Three tokens in three events: TTFT, then gaps of 10 and 30 ms. TPOT is their mean, 20 ms; E2E = TTFT + 40 ms."""
+    return Record(
+        request_id=request_id,
+        round=number,
+        group="document-0",
+        scheduled_s=start_s,
+        start_s=start_s,
+        ttft_s=ttft_s,
+        first_text_s=ttft_s,
+        e2e_s=ttft_s + 0.04,
+        itl_s=(0.01, 0.03),
+        expected_prompt_tokens=1000,
+        prompt_tokens=1001,
+        cached_tokens=0 if number == 1 else 768,
+        completion_tokens=3,
+        finish_reason="length",
+        ok=True,
+        http_status=200,
+    )
+
+
+def failure(request_id: str = "a", number: int = 1, *, status: int = 429, words: str = "slow down") -> Record:
+    return Record(
+        request_id=request_id,
+        round=number,
+        group="document-0",
+        scheduled_s=0.0,
+        start_s=0.0,
+        expected_prompt_tokens=1000,
+        error_kind="http_error",
+        http_status=status,
+        error=words,
+    )
+
+
+def summary(records: Sequence[Record], number: int = 1, **overrides: Any) -> RoundSummary:
+    arguments: dict[str, Any] = {
+        "isolation": "device",
+        "by_source": TokensBySource(computed=1001 * len(records), device=0, external=0),
+        "counters": Counters(),
+        "valid": True,
+        "invalid_reasons": (),
+        "max_failed_ratio": 0.5,
+    }
+    return summarise_round(records, number=number, **(arguments | overrides))
+
+
+def run_stats(mode: Mode, rounds: Sequence[RoundSummary], **overrides: Any) -> RunStats:
+    valid, reasons = run_validity(rounds)
+    arguments: dict[str, Any] = {
+        "run_id": "3f2a90cc",
+        "scenario": "cold_start",
+        "config": {"model": {"name": "tiny"}, "test": {"concurrency": None}},
+        "provenance": provenance(),
+        "workload": workload(),
+        "records": "requests.jsonl",
+    }
+    return RunStats(
+        mode=mode, valid=valid, invalid_reasons=reasons, rounds=tuple(rounds), **(arguments | overrides)
+    )
+
+
+def provenance(started: datetime = STARTED, **engine: Any) -> Provenance:
+    told = {"version": "0.32.0", "model": "tiny", "connector": "none", "flags": {"block_size": 128}}
+    return Provenance(
+        kvkit_version="0.1.0",
+        python="3.11.7",
+        host="loadgen-1",
+        started=started,
+        seed=7,
+        engine=Engine(**(told | engine)),
+    )
+
+
+def workload(fingerprint: str = "sha256:11", **parameters: Any) -> WorkloadFacts:
+    return WorkloadFacts(
+        fingerprint=fingerprint,
+        scenario="cold_start",
+        parameters={"prefix_tokens": 1000, "seed": 7} | parameters,
+        ideal_hit_ratio=0.0,
+        requests=2,
+    )
+
+
+def write_run(folder: Path, stats: RunStats, records: Sequence[Record]) -> Path:
+    """Keep a run as `kvkit run` does; the path of its stats file."""
+    with open_run(folder, stats.mode, stats.scenario, stats.provenance.started) as files:
+        for record in records:
+            files.add(record)
+        return files.write_stats(stats.model_copy(update={"records": files.requests_path.name}))
+
+
+def write_pair_of_runs(
+    folder: Path, *, hit_ttft_s: float = 0.25, hit: dict[str, Any] | None = None, **overrides: Any
+) -> None:
+    """Both modes of one scenario: two requests, two rounds, one after the other.
+
+    Everything takes 1 s to the first token but the with-cache hits, which take `hit_ttft_s`. `hit` changes the summary
+    of the with-cache hit round, `overrides` the with-cache stats.
+    """
+    cold = [success("a", 1), success("b", 1, start_s=1.04)]
+    warm = [success("a", 2), success("b", 2, start_s=1.04)]
+    write_run(folder, run_stats("baseline", [summary(cold), summary(warm, 2)]), cold + warm)
+
+    fast = [
+        success("a", 2, ttft_s=hit_ttft_s),
+        success("b", 2, start_s=hit_ttft_s + 0.04, ttft_s=hit_ttft_s),
+    ]
+    loaded = {
+        "by_source": TokensBySource(computed=466, device=0, external=1536),
+        "counters": Counters(
+            vllm={"vllm:external_prefix_cache_hits_total": 1536.0},
+            lmcache={"lmcache_mp_lookup_hit_l2_tokens_total": 1536.0},
+            mooncake={"mem_cache_hit_nums_": 6.0, "mem_cache_hit_bytes_total": 6291456.0},
+        ),
+    }
+    rounds = [summary(cold), summary(fast, 2, **(loaded | (hit or {})))]
+    stats = run_stats(
+        "with-cache", rounds, **({"provenance": provenance(connector="LMCacheMPConnector")} | overrides)
+    )
+    write_run(folder, stats, cold + fast)
