@@ -69,13 +69,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["both"] = wording.both
     environment.filters |= {
         "cleared": _CLEARED.__getitem__,
         "code": code,
         "count": wording.count,
         "failures": _failures,
-        "kinds": _kinds,
-        "number": wording.number,
+        "kinds": wording.kinds,
         "outcome": wording.OUTCOMES.__getitem__,
         "percent": wording.percent,
         "present": lambda value: "absent" if value is None else code(value),
@@ -91,10 +91,6 @@ def _environment() -> Environment:
 
 def _sides(compared: RoundComparison) -> tuple[tuple[Mode, ModeFigures], tuple[Mode, ModeFigures]]:
     return ("with-cache", compared.with_cache), ("baseline", compared.baseline)
-
-
-def _kinds(failed_by_kind: Mapping[str, int]) -> str:
-    return ", ".join(f"{kind}: {number}" for kind, number in failed_by_kind.items()) or "none"
 
 
 def _failures(scenario: ScenarioComparison) -> Iterator[tuple[Mode, str, str]]:

@@ -16,12 +16,13 @@ from rich.text import Text
 
 from kvkit.config import Isolation
 from kvkit.report import wording
-from kvkit.report.escape import one_line
+from kvkit.report.escape import for_terminal
 from kvkit.report.progress import RunReporter
 from kvkit.results.comparison import Comparison, RoundComparison
 from kvkit.results.effect import cache_effect
 from kvkit.results.record import Record
 from kvkit.results.stats import Engine, Mode, RoundSummary, RunStats
+from kvkit.results.summary import round_name
 from kvkit.results.verdict import Outcome
 
 _REDRAW_S = 0.2
@@ -48,7 +49,7 @@ class TerminalReporter:
     def __init__(self, console: Console, errors: Console) -> None:
         self._console = console
         self._errors = errors
-        self._progress = _Bar(console) if console.is_terminal else _Lines(console)
+        self._progress: _Bar | _Lines = _Bar(console) if console.is_terminal else _Lines(console)
 
     def run_started(self, mode: Mode, engine: Engine, isolation: Isolation) -> None:
         self._say(f"Mode: {mode}", "bold")
@@ -79,18 +80,18 @@ class TerminalReporter:
             self._say(f"  Failed requests: {wording.kinds(requests.failed_by_kind)}", "red")
         self._say(f"  Mean TTFT: {wording.number(summary.ttft_ms.mean)} ms")
         self._say(f"  Throughput: {wording.number(summary.throughput.requests_per_s, 2)} req/s")
-        told = ", ".join(f"{name} {wording.count(value)}" for name, value in sources.model_dump().items())
-        self._say(f"  Prompt tokens by source: {told}")
+        told = (f"{wording.count(value)} {name}" for name, value in sources.model_dump().items())
+        self._say(f"  Prompt tokens: {', '.join(told)}")
         for reason in summary.invalid_reasons:
-            self._say(f"  {wording.validity(summary.valid).capitalize()}: {reason}", "red" if summary.valid is False else "")
+            self._say(f"  {wording.validity(summary.valid)}: {reason}", "red" if summary.valid is False else "yellow")
 
     def scenario_ended(self, stats: RunStats, stats_path: Path) -> None:
         effect = cache_effect(stats)
         self._say("")
-        self._say("Cache effect (cache-hit rounds against round 1)", "bold")
+        self._say("Cache effect: cache-hit rounds against the cold start", "bold")
         for target in effect.targets:
-            self._say(f"  Round {target.round}: {wording.target(target)}")
-        self._say(f"  Verdict: {wording.run_verdict(stats.mode, effect.verdict)}", _STYLES[effect.verdict.outcome])
+            self._say(f"  Round {target.round} {target.name}: {wording.percent(target.value_percent)}")
+        self._say(f"  Verdict: {wording.run_verdict(stats.mode, effect.verdict)}")
         self._say(f"  Kept in {stats_path}")
 
     def notice(self, text: str) -> None:
@@ -98,7 +99,97 @@ class TerminalReporter:
 
     def run_failed(self, message: str) -> None:
         self._progress.stop()
-        self._errors.print(Text(message, "red"), soft_wrap=True)
+        _print(self._errors, message, "red")
 
     def _say(self, line: str, style: str = "") -> None:
-        self._console.print(Text(_safe(line), style), soft_wrap=True)
+        _print(self._console, line, style)
+
+
+class _Bar:
+    """A bar that moves: for a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._drawn_s = 0.0
+
+    def start(self, total: int) -> None:
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
+        self._progress = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
+        self._task = self._progress.add_task("Progress", total=total)
+        self._progress.start()
+
+    def advance(self) -> None:
+        assert self._progress is not None
+        self._progress.advance(self._task)
+        if time.monotonic() - self._drawn_s >= _REDRAW_S:
+            self._progress.refresh()
+            self._drawn_s = time.monotonic()
+
+    def stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+class _Lines:
+    """A line at every tenth of a round: for a log."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._done = 0
+        self._total = 0
+
+    def start(self, total: int) -> None:
+        self._done, self._total = 0, total
+
+    def advance(self) -> None:
+        self._done += 1
+        if self._done * _PLAIN_STEPS // self._total > (self._done - 1) * _PLAIN_STEPS // self._total:
+            _print(self._console, f"  Progress {self._done}/{self._total}")
+
+    def stop(self) -> None:
+        """Nothing stays open."""
+
+
+def print_comparison(comparison: Comparison, written: Sequence[Path]) -> None:
+    """The comparison in short, and which files tell more."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    console.print(_table(comparison))
+    _print(console, wording.verdict_sentence(comparison), _STYLES[comparison.verdict.outcome])
+    for path in comparison.not_used:
+        _print(console, f"Not used: {path}, a newer run of this mode and scenario was given")
+    _print(console, f"Report: {written[0]}")
+    for picture in written[1:]:
+        _print(console, f"Chart: {picture}")
+
+
+def _table(comparison: Comparison) -> Table:
+    table = Table(title="with cache / baseline", title_justify="left")
+    for heading in ("Scenario", "Round", "Pairs", "TTFT mean, ms", "Reduction", "Requests/s", "Gain", "TPOT, ms"):
+        table.add_column(heading, justify="left" if heading in {"Scenario", "Round"} else "right")
+    for scenario in comparison.scenarios:
+        for compared in scenario.rounds:
+            table.add_row(*(Text(for_terminal(cell)) for cell in (scenario.scenario, *_cells(compared))))
+    return table
+
+
+def _cells(compared: RoundComparison) -> tuple[str, ...]:
+    ours, theirs, changes = compared.with_cache, compared.baseline, compared.changes
+    invalid = wording.OUTCOMES["invalid"]
+    return (
+        f"{compared.number} {wording.ROUND_NAMES[compared.name]}",
+        str(len(compared.pairs)),
+        wording.both(ours.ttft_ms.mean, theirs.ttft_ms.mean),
+        wording.percent(changes.ttft_mean_reduction) if changes else invalid,
+        wording.both(ours.summary.throughput.requests_per_s, theirs.summary.throughput.requests_per_s, 2),
+        wording.percent(changes.throughput_gain) if changes else invalid,
+        wording.both(ours.tpot_ms.mean, theirs.tpot_ms.mean, 2),
+    )
+
+
+def _print(console: Console, line: str, style: str = "") -> None:
+    console.print(Text(for_terminal(line), style), soft_wrap=True)

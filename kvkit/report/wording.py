@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kvkit.results.comparison import Comparison, ScenarioComparison
-from kvkit.results.stats import RoundName
-from kvkit.results.verdict import Outcome, Target
+from kvkit.results.stats import Mode, RoundName
+from kvkit.results.verdict import THROUGHPUT_GAIN, TTFT_REDUCTION, Outcome, Target, Verdict
 
 UNKNOWN = "unknown"
 
@@ -24,6 +24,10 @@ def count(value: float | None) -> str:
     return number(value, 0)
 
 
+def both(with_cache: float | None, baseline: float | None, digits: int = 1) -> str:
+    return f"{number(with_cache, digits)} / {number(baseline, digits)}"
+
+
 def percent(value: float | None) -> str:
     """A reduction below 0 is a rise, a gain below 0 a loss."""
     return UNKNOWN if value is None else f"{round(value, 1) + 0.0:,.1f} %"
@@ -33,42 +37,57 @@ def validity(valid: bool | None) -> str:
     return {True: "valid", False: "INVALID", None: UNKNOWN}[valid]
 
 
+def kinds(failed_by_kind: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind}: {failed}" for kind, failed in failed_by_kind.items()) or "none"
+
+
 def target(measured: Target) -> str:
     words = f"{measured.name} {percent(measured.value_percent)}"
     return words if measured.outcome == "met" else f"{words} (wanted: {measured.wanted})"
 
 
+def run_verdict(mode: Mode, verdict: Verdict) -> str:
+    """What a single run comes to."""
+    if verdict.outcome == "invalid":
+        return f"INVALID, so no difference between its rounds is a gain: {_reasons(verdict.reasons)}"
+    if mode == "baseline":
+        return "none for a baseline by itself; hold it against a with-cache run: kvkit compare"
+    if verdict.outcome == "unknown":
+        return f"unknown: {_reasons(verdict.reasons)}"
+    return "the guide's targets are met" if verdict.outcome == "met" else "the guide's targets are missed"
+
+
 def verdict_sentence(comparison: Comparison) -> str:
     """What the comparison comes to, in one sentence."""
-    outcome = comparison.verdict.outcome
-    scenarios = comparison.scenarios
-    if outcome == "met":
-        clauses = "; ".join(_gains(this) for this in scenarios)
-        return f"The cache meets the guide's targets in {_how_many(scenarios, len(scenarios))}: {clauses}."
-    if outcome == "not_met":
-        missed = [this for this in scenarios if this.verdict.outcome == "not_met"]
-        clauses = "; ".join(_missed(this) for this in missed)
-        return f"The cache misses the guide's targets in {_how_many(missed, len(scenarios))}: {clauses}."
+    outcome, reasons = comparison.verdict.outcome, comparison.verdict.reasons
+    if outcome == "invalid":
+        return f"INVALID, so no difference below is a gain: {_reasons(reasons)}."
     if outcome == "unknown":
-        return f"What the cache did is unknown: {_reasons(comparison.verdict.reasons)}."
-    return f"INVALID, so no difference below is a gain: {_reasons(comparison.verdict.reasons)}."
+        return f"What the cache did is unknown: {_reasons(reasons)}."
+    concerned = [this for this in comparison.scenarios if this.verdict.outcome == outcome]
+    does = "meets" if outcome == "met" else "misses"
+    clauses = "; ".join(_clause(this) for this in concerned)
+    return f"The cache {does} the guide's targets in {_how_many(concerned, comparison)}: {clauses}."
 
 
-def _how_many(some: Sequence[ScenarioComparison], total: int) -> str:
+def _how_many(concerned: Sequence[ScenarioComparison], comparison: Comparison) -> str:
+    total = len(comparison.scenarios)
     if total == 1:
-        return f"the scenario {some[0].scenario}"
-    return f"all {total} scenarios" if len(some) == total else f"{len(some)} of {total} scenarios"
+        return "the only scenario compared"
+    return f"all {total} scenarios" if len(concerned) == total else f"{len(concerned)} of {total} scenarios"
 
 
-def _gains(this: ScenarioComparison) -> str:
-    """What each hit round gained; that TPOT stayed close needs no number here."""
-    gains = ", ".join(target(each) for each in this.targets if not each.name.startswith("TPOT"))
-    return f"{this.scenario}: {gains}"
-
-
-def _missed(this: ScenarioComparison) -> str:
-    missed = ", ".join(target(each) for each in this.targets if each.outcome != "met")
-    return f"{this.scenario}: {missed}"
+def _clause(this: ScenarioComparison) -> str:
+    """What was gained where all targets are met (that TPOT stayed close needs no number), else what was missed."""
+    if this.verdict.outcome == "met":
+        told = [each for each in this.targets if each.name in {TTFT_REDUCTION, THROUGHPUT_GAIN}]
+    else:
+        told = [each for each in this.targets if each.outcome == "not_met"]
+    rounds = sorted({each.round for each in told})
+    by_round = (", ".join(target(each) for each in told if each.round == number) for number in rounds)
+    return f"{this.scenario}, " + ", ".join(
+        f"round {number} {words}" for number, words in zip(rounds, by_round, strict=True)
+    )
 
 
 def _reasons(reasons: Sequence[str]) -> str:

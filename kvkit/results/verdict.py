@@ -10,6 +10,9 @@ from kvkit.results.stats import RunStats
 
 Outcome = Literal["met", "not_met", "unknown", "invalid"]
 
+TTFT_REDUCTION = "TTFT reduction"
+THROUGHPUT_GAIN = "throughput gain"
+
 TTFT_REDUCTION_PERCENT = 60.0
 """The guide expects 60 to 70 % less on a cache hit; reaching the lower end meets the target."""
 
@@ -43,11 +46,11 @@ class Verdict:
 
 
 def ttft_target(number: int, reduction: float | None) -> Target:
-    return _at_least("TTFT reduction", number, TTFT_REDUCTION_PERCENT, reduction)
+    return _at_least(TTFT_REDUCTION, number, TTFT_REDUCTION_PERCENT, reduction)
 
 
 def throughput_target(number: int, gain: float | None) -> Target:
-    return _at_least("throughput gain", number, THROUGHPUT_GAIN_PERCENT, gain)
+    return _at_least(THROUGHPUT_GAIN, number, THROUGHPUT_GAIN_PERCENT, gain)
 
 
 def tpot_target(number: int, over: str, rise: float | None) -> Target:
