@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _told(stats: RunStats) -> dict[str, Any]:
     return {
         "requests file": stats.records,
         "run": stats.run_id,
-        "started": f"{provenance.started:%Y-%m-%d %H:%M:%S %Z}",
+        "started": f"{provenance.started.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "model": provenance.engine.model,
         "engine version": provenance.engine.version,
         "connector": provenance.engine.connector,

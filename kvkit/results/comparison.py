@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kvkit.results.differences import Difference, check_same_workload, differences, unfair
 from kvkit.results.distribution import Distribution
@@ -106,6 +107,8 @@ class ScenarioComparison:
     with_cache: Run
     baseline: Run
     rounds: tuple[RoundComparison, ...]
+    rounds_in_one_mode: tuple[int, ...]
+    """Rounds that only one of the two runs had, so that they are not compared."""
     targets: tuple[Target, ...]
     verdict: Verdict
     differences: tuple[Difference, ...]
@@ -154,34 +157,45 @@ def compare(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -> C
     )
 
 
-def _newest_by_scenario(globs: Sequence[str], mode: Mode) -> tuple[dict[str, tuple[Path, RunStats]], tuple[Path, ...]]:
+class _StatsFile(NamedTuple):
+    path: Path
+    stats: RunStats
+
+
+def _newest_by_scenario(globs: Sequence[str], mode: Mode) -> tuple[dict[str, _StatsFile], tuple[Path, ...]]:
     """The newest run of each scenario, and the files of the others."""
-    found = [(path, read_stats(path)) for path in expand(globs)]
+    found = [_StatsFile(path, read_stats(path)) for path in expand(globs)]
     for path, stats in found:
         if stats.mode != mode:
             raise ResultsError(f"{path}: key mode: found {stats.mode}, expected {mode}: give it to the other option")
-    found.sort(key=lambda item: (item[1].provenance.started, item[0].name))
-    newest = {stats.scenario: (path, stats) for path, stats in found}
-    return newest, tuple(path for path, stats in found if newest[stats.scenario][0] != path)
+    found.sort(key=lambda file: (file.stats.provenance.started, file.path.name))
+    newest = {file.stats.scenario: file for file in found}
+    return newest, tuple(file.path for file in found if newest[file.stats.scenario] is not file)
 
 
-def _compare_runs(with_cache: tuple[Path, RunStats], baseline: tuple[Path, RunStats]) -> ScenarioComparison:
-    check_same_workload(with_cache[1], baseline[1])
+def _compare_runs(with_cache: _StatsFile, baseline: _StatsFile) -> ScenarioComparison:
+    check_same_workload(with_cache.stats, baseline.stats)
     left = Run(*with_cache, read_records(*with_cache))
     right = Run(*baseline, read_records(*baseline))
     found = differences(left.stats, right.stats)
     reasons = invalid_reasons(left.stats) + invalid_reasons(right.stats) + unfair(found, left.stats, right.stats)
     rounds = _compare_rounds(left, right, valid=not reasons)
-    targets = tuple(target for this in rounds for target in _targets(this, rounds[0]))
+    measured = [target for this in rounds for target in _targets(this, rounds[0])]
+    targets, verdict = ((), Verdict("invalid", reasons)) if reasons else judge((left.stats, right.stats), measured)
     return ScenarioComparison(
         scenario=left.stats.scenario,
         with_cache=left,
         baseline=right,
         rounds=rounds,
+        rounds_in_one_mode=tuple(sorted(_round_numbers(left.stats) ^ _round_numbers(right.stats))),
         targets=targets,
-        verdict=Verdict("invalid", reasons) if reasons else judge((left.stats, right.stats), targets),
+        verdict=verdict,
         differences=found,
     )
+
+
+def _round_numbers(stats: RunStats) -> set[int]:
+    return {summary.round for summary in stats.rounds}
 
 
 def _compare_rounds(with_cache: Run, baseline: Run, *, valid: bool) -> tuple[RoundComparison, ...]:

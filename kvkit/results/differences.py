@@ -49,9 +49,14 @@ def check_same_workload(with_cache: RunStats, baseline: RunStats) -> None:
 def differences(with_cache: RunStats, baseline: RunStats) -> tuple[Difference, ...]:
     """Every setting, version and engine flag that is not the same on both sides.
 
-    Flags count only where both engines told theirs: else everything would differ.
+    What an engine tells of itself counts only where both told it: what is unknown is no difference.
     """
-    return _between(_settings(with_cache, baseline), _settings(baseline, with_cache))
+    ours, theirs = (_told_by_engine(stats) for stats in (with_cache, baseline))
+    told_by_both = ours.keys() & theirs.keys()
+    return _between(
+        _settings(with_cache) | {name: ours[name] for name in told_by_both},
+        _settings(baseline) | {name: theirs[name] for name in told_by_both},
+    )
 
 
 def unfair(found: tuple[Difference, ...], with_cache: RunStats, baseline: RunStats) -> tuple[str, ...]:
@@ -67,17 +72,23 @@ def unfair(found: tuple[Difference, ...], with_cache: RunStats, baseline: RunSta
     return tuple(reasons)
 
 
-def _settings(stats: RunStats, other: RunStats) -> dict[str, Any]:
-    engine = stats.provenance.engine
-    settings: dict[str, Any] = {
+def _settings(stats: RunStats) -> dict[str, Any]:
+    return {
         "config": stats.config,
         "kvkit": stats.provenance.kvkit_version,
         "load generator": stats.provenance.host,
-        "engine": {"version": engine.version, "model": engine.model, "connector": engine.connector},
     }
-    if engine.flags is not None and other.provenance.engine.flags is not None:
-        settings["flags"] = engine.flags
-    return settings
+
+
+def _told_by_engine(stats: RunStats) -> dict[str, Any]:
+    engine = stats.provenance.engine
+    facts = {
+        "engine.version": engine.version,
+        "engine.model": engine.model,
+        "engine.connector": engine.connector,
+        "flags": engine.flags,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _between(with_cache: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[Difference, ...]:

@@ -32,8 +32,8 @@ def cache_effect(stats: RunStats) -> CacheEffect:
         return CacheEffect((), Verdict("invalid", reasons))
     cold = next((summary for summary in stats.rounds if summary.name == "cold_start"), None)
     hits = [summary for summary in stats.rounds if summary.name == "cache_hit"]
-    targets = tuple(target for hit in hits for target in _targets(cold, hit)) if cold else ()
-    return CacheEffect(targets, judge((stats,), targets))
+    measured = [target for hit in hits for target in _targets(cold, hit)] if cold else []
+    return CacheEffect(*judge((stats,), measured))
 
 
 def _targets(cold: RoundSummary, hit: RoundSummary) -> tuple[Target, ...]:

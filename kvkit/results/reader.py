@@ -63,11 +63,11 @@ def read_records(stats_path: Path, stats: RunStats) -> tuple[Record, ...]:
     Raises:
         ResultsError: naming the file, and the line, the key or the round that is wrong.
     """
-    if Path(stats.records).name != stats.records:
+    if not stats.records.isprintable() or Path(stats.records).name != stats.records or not stats.records:
         raise ResultsError(
             f"{stats_path}: key records: found {stats.records!r}, expected the plain name of a file beside it"
         )
-    path = stats_path.with_name(stats.records)
+    path = stats_path.parent / stats.records
     records: dict[tuple[int, str], Record] = {}
     lines = _read_text(path).split("\n")
     if lines[-1] == "":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from math import isfinite
 from typing import Any, Literal
 
@@ -161,7 +160,3 @@ class RunStats(_Part):
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False, allow_nan=False)
-
-    @property
-    def started(self) -> datetime:
-        return self.provenance.started

@@ -45,7 +45,7 @@ def summarise_round(
     reasons = list(invalid_reasons)
     if counts.failed > max_failed_ratio * counts.total:
         valid = False
-        reasons.append(f"{counts.failed} of {counts.total} requests failed (limit {max_failed_ratio:.0%})")
+        reasons.append(f"{counts.failed} of {counts.total} requests failed (limit {max_failed_ratio * 100:g} %)")
     duration_s = _duration_s(succeeded)
     tokens = _sum_tokens(succeeded, by_source)
     return RoundSummary(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kvkit.results.stats import RunStats
@@ -72,15 +72,19 @@ def reduction_percent(value: float | None, reference: float | None) -> float | N
     return (reference - value) / reference * 100
 
 
-def judge(runs: Sequence[RunStats], targets: Sequence[Target]) -> Verdict:
-    """The verdict on what `targets` of all hit rounds say of these runs, which are not invalid."""
+def judge(runs: Sequence[RunStats], measured: Sequence[Target]) -> tuple[tuple[Target, ...], Verdict]:
+    """The targets of all hit rounds and the verdict on them, for runs that are not invalid.
+
+    Where a run's servers do not tell where its tokens came from, the measured values stand, but whether the cache met
+    its targets is unknown.
+    """
     unknown = [reason for stats in runs if stats.valid is None for reason in _reasons(stats)]
-    if not targets:
+    if not measured:
         unknown.append("there is no cache-hit round to judge")
     if unknown:
-        return Verdict("unknown", tuple(unknown))
-    reasons = (f"round {target.round}: {target.name} is unknown" for target in targets if target.outcome == "unknown")
-    return Verdict(worst(target.outcome for target in targets), tuple(reasons))
+        return tuple(replace(target, outcome="unknown") for target in measured), Verdict("unknown", tuple(unknown))
+    reasons = (f"round {target.round}: {target.name} is unknown" for target in measured if target.outcome == "unknown")
+    return tuple(measured), Verdict(worst(target.outcome for target in measured), tuple(reasons))
 
 
 def invalid_reasons(stats: RunStats) -> tuple[str, ...]:

@@ -82,9 +82,7 @@ def run_stats(mode: Mode, rounds: Sequence[RoundSummary], **overrides: Any) -> R
         "workload": workload(),
         "records": "requests.jsonl",
     }
-    return RunStats(
-        mode=mode, valid=valid, invalid_reasons=reasons, rounds=tuple(rounds), **(arguments | overrides)
-    )
+    return RunStats(mode=mode, valid=valid, invalid_reasons=reasons, rounds=tuple(rounds), **(arguments | overrides))
 
 
 def provenance(started: datetime = STARTED, **engine: Any) -> Provenance:
@@ -142,7 +140,5 @@ def write_pair_of_runs(
         ),
     }
     rounds = [summary(cold), summary(fast, 2, **(loaded | (hit or {})))]
-    stats = run_stats(
-        "with-cache", rounds, **({"provenance": provenance(connector="LMCacheMPConnector")} | overrides)
-    )
+    stats = run_stats("with-cache", rounds, **({"provenance": provenance(connector="LMCacheMPConnector")} | overrides))
     write_run(folder, stats, cold + fast)
