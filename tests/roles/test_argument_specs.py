@@ -40,8 +40,12 @@ def test_every_option_has_a_description(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_stated_default_is_the_real_one(role: str) -> None:
+    """A default that is a template is described in words."""
+    literal = {name: value for name, value in defaults(role).items() if "{{" not in str(value)}
     stated = {name: option["default"] for name, option in specified(role).items() if "default" in option}
-    assert {name: defaults(role).get(name) for name in stated} == stated
+    assert {name: value for name, value in literal.items() if name in stated} == {
+        name: value for name, value in stated.items() if name in literal
+    }
 
 
 @pytest.mark.parametrize("role", ROLES)
