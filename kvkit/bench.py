@@ -99,7 +99,7 @@ class _Bench:
 
 async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunReporter) -> Ending:
     api = config.openai_api
-    async with open_http(api.api_key.get_secret_value()) as engine_http, httpx.AsyncClient(trust_env=False) as http:
+    async with open_http(api.api_key.get_secret_value()) as engine_http, open_http() as http:
         facts = await look_at_engine(engine_http, api.base_url)
         _check_model(config, facts)
         scale = await measure_scale(engine_http, base_url=api.base_url, model=api.model_name)
@@ -183,12 +183,11 @@ async def _choose_isolation(config: Config, servers: Servers) -> Isolation:
 
 async def _run_scenario(bench: _Bench, workload: Workload) -> bool | None:
     """All rounds of one scenario, kept and reported. Returns the run's validity."""
-    rounds = bench.config.test.rounds
-    bench.reporter.scenario_started(workload.scenario, len(workload.requests), rounds)
+    bench.reporter.scenario_started(workload.scenario, len(workload.requests), bench.config.test.rounds)
     fingerprint = await _warm_up(bench, workload)
     started = datetime.now(UTC)
     with open_run(bench.results_dir, bench.mode, workload.scenario, started) as files:
-        summaries = [await _run_one_round(bench, workload, number, files) for number in range(1, rounds + 1)]
+        summaries = await _run_rounds(bench, workload, files)
         valid, reasons = run_validity(summaries)
         stats = RunStats(
             run_id=bench.run_id,
@@ -222,46 +221,31 @@ async def _warm_up(bench: _Bench, workload: Workload) -> str | None:
     return answer.system_fingerprint
 
 
-async def _run_one_round(bench: _Bench, workload: Workload, number: int, files: RunFiles) -> RoundSummary:
-    incidents = await _prepare(bench)
-    before = await bench.servers.snapshot()
-    bench.reporter.round_started(number, bench.config.test.rounds, len(workload.requests))
-    records = await _send(bench, workload.requests, number, files)
-    incidents += await _settle(bench)
-    changes = Changes.between(before, await bench.servers.snapshot())
-    verdict = _judge(bench, workload, number, records, changes=changes, incidents=incidents)
-    summary = summarise_round(
-        records,
-        number=number,
-        isolation=bench.isolation,
-        by_source=TokensBySource(**asdict(vllm.attribute(changes.vllm))),
-        counters=Counters(
-            vllm=dict(changes.vllm.values),
-            lmcache=dict(changes.lmcache.values),
-            mooncake=dict(changes.mooncake.values),
-        ),
-        valid=verdict.valid,
-        invalid_reasons=verdict.reasons,
-        max_failed_ratio=bench.config.test.max_failed_ratio,
-    )
-    bench.reporter.round_ended(summary)
-    return summary
+async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> list[RoundSummary]:
+    """Rounds with the servers at rest before, between and after them: what is on its way can't hit."""
+    summaries: list[RoundSummary] = []
+    restless = await bench.servers.wait_quiet()
+    for number in range(1, bench.config.test.rounds + 1):
+        incidents = [restless, await _clear(bench)]
+        before = await bench.servers.snapshot()
+        bench.reporter.round_started(number, bench.config.test.rounds, len(workload.requests))
+        records = await _send(bench, workload.requests, number, files)
+        restless = await bench.servers.wait_quiet()
+        changes = Changes.between(before, await bench.servers.snapshot())
+        verdict = judge(_facts(bench, workload, records, changes, [*incidents, restless]))
+        summaries.append(_summarise(bench, records, changes, verdict))
+        bench.reporter.round_ended(summaries[-1])
+    return summaries
 
 
-async def _prepare(bench: _Bench) -> list[str]:
-    """Bring the servers to rest and clear what is to be cleared. Returns what went wrong."""
-    incidents = await _settle(bench)
+async def _clear(bench: _Bench) -> str | None:
+    """Clear what the isolation says. Returns why that failed, if it did."""
     if bench.isolation == "device":
         try:
             await bench.servers.clear_device_cache()
         except ResetError as error:
-            incidents.append(f"isolation device: not cleared: {error}")
-    return incidents
-
-
-async def _settle(bench: _Bench) -> list[str]:
-    restless = await bench.servers.wait_quiet()
-    return [restless] if restless is not None else []
+            return f"isolation device: not cleared: {error}"
+    return None
 
 
 async def _send(bench: _Bench, requests: Sequence[Request], number: int, files: RunFiles) -> list[Record]:
@@ -280,34 +264,47 @@ async def _send(bench: _Bench, requests: Sequence[Request], number: int, files: 
     return records
 
 
-def _judge(
+def _facts(
     bench: _Bench,
     workload: Workload,
-    number: int,
     records: Sequence[Record],
-    *,
     changes: Changes,
-    incidents: list[str],
-) -> Verdict:
+    incidents: Sequence[str | None],
+) -> RoundFacts:
     succeeded = [record for record in records if record.ok]
     told_cached = [record.cached_tokens for record in succeeded if record.cached_tokens is not None]
-    return judge(
-        RoundFacts(
-            with_cache=bench.mode == "with-cache",
-            number=number,
-            device_cleared=bench.isolation == "device",
-            requests=len(records),
-            failed=len(records) - len(succeeded),
-            ideal_hit_ratio=workload.ideal_hit_ratio,
-            usage_prompt_tokens=sum(record.prompt_tokens or 0 for record in succeeded),
-            cached_tokens=sum(told_cached) if told_cached else None,
-            sources=vllm.attribute(changes.vllm),
-            preemptions=vllm.preemptions(changes.vllm),
-            failed_by_engine=vllm.failed_requests(changes.vllm),
-            failed_loads=vllm.failed_loads(changes.vllm) + lmcache.failed_loads(changes.lmcache),
-            incidents=tuple(incidents),
-            unknown=changes.vllm.problem,
-        )
+    return RoundFacts(
+        with_cache=bench.mode == "with-cache",
+        number=records[0].round,
+        device_cleared=bench.isolation == "device",
+        requests=len(records),
+        failed=len(records) - len(succeeded),
+        ideal_hit_ratio=workload.ideal_hit_ratio,
+        usage_prompt_tokens=sum(record.prompt_tokens or 0 for record in succeeded),
+        cached_tokens=sum(told_cached) if told_cached else None,
+        sources=vllm.attribute(changes.vllm),
+        preemptions=vllm.preemptions(changes.vllm),
+        failed_by_engine=vllm.failed_requests(changes.vllm),
+        failed_loads=vllm.failed_loads(changes.vllm) + lmcache.failed_loads(changes.lmcache),
+        incidents=tuple(dict.fromkeys(incident for incident in incidents if incident is not None)),
+        unknown=changes.vllm.problem,
+    )
+
+
+def _summarise(bench: _Bench, records: Sequence[Record], changes: Changes, verdict: Verdict) -> RoundSummary:
+    return summarise_round(
+        records,
+        number=records[0].round,
+        isolation=bench.isolation,
+        by_source=TokensBySource(**asdict(vllm.attribute(changes.vllm))),
+        counters=Counters(
+            vllm=dict(changes.vllm.values),
+            lmcache=dict(changes.lmcache.values),
+            mooncake=dict(changes.mooncake.values),
+        ),
+        valid=verdict.valid,
+        invalid_reasons=verdict.reasons,
+        max_failed_ratio=bench.config.test.max_failed_ratio,
     )
 
 

@@ -7,7 +7,9 @@ scans linearly (encode/httpx #3215).
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import ssl
 import time
 from contextvars import ContextVar
 from types import SimpleNamespace
@@ -37,25 +39,31 @@ _BODY_HEAD = 4096
 _exchange: ContextVar[Exchange] = ContextVar("exchange")
 
 
-def open_http(api_key: str) -> httpx.AsyncClient:
+def open_http(api_key: str | None = None) -> httpx.AsyncClient:
     """A client with no connection limit, no retries, no redirects and no proxy from the environment.
 
-    It sends the API key, and asks for no compression: a compressor holds events back.
+    It sends the API key, if it gets one, and asks for no compression: a compressor holds events back.
     """
+    authorization = {"Authorization": f"Bearer {api_key}"} if api_key is not None else {}
     return httpx.AsyncClient(
-        transport=AiohttpTransport(client=_open_session),
-        headers={"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity"},
+        transport=AiohttpTransport(client=_open_session, verify=_trusted_by_the_system()),
+        headers={**authorization, "Accept-Encoding": "identity"},
         timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         trust_env=False,
         follow_redirects=False,
     )
 
 
+@functools.cache
+def _trusted_by_the_system() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
 def _open_session() -> aiohttp.ClientSession:
     tracing = aiohttp.TraceConfig()
     tracing.on_request_headers_sent.append(_stamp_start)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=_trusted_by_the_system()),
         trace_configs=[tracing],
         trust_env=False,
     )

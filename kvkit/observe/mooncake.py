@@ -29,7 +29,7 @@ NAMES = Names(
         "valid_get_nums_",
         "total_get_nums_",
     ),
-    gauges=(KEY_COUNT, "master_allocated_bytes", "master_active_clients"),
+    levels=(KEY_COUNT, "master_allocated_bytes", "master_active_clients"),
 )
 
 

@@ -24,7 +24,10 @@ class Names:
 
     counters: tuple[str, ...]
     """Names as exposed; one that ends in `*` stands for every counter that begins so."""
-    gauges: tuple[str, ...]
+    levels: tuple[str, ...] = ()
+    """Gauges of an amount that rises and falls: how it moved during a round tells something."""
+    states: tuple[str, ...] = ()
+    """Gauges that matter only at the moment: is somebody at work?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class Reading:
     """
 
     counters: Mapping[str, float] = field(default_factory=dict)
-    gauges: Mapping[str, float] = field(default_factory=dict)
+    levels: Mapping[str, float] = field(default_factory=dict)
+    states: Mapping[str, float] = field(default_factory=dict)
     process_started_s: float | None = None
     """`process_start_time_seconds`: another value means another process, whose counters began at 0."""
     problem: str | None = None
@@ -44,7 +48,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How much one server's counters rose, and its gauges moved, between two readings."""
+    """How much one server's counters rose, and its levels moved, between two readings."""
 
     values: Mapping[str, float] = field(default_factory=dict)
     problem: str | None = None
@@ -80,7 +84,8 @@ def parse(text: str, names: Names) -> Reading:
         ValueError: the text is in another format.
     """
     counters: dict[str, float] = {}
-    gauges: dict[str, float] = {}
+    levels: dict[str, float] = {}
+    states: dict[str, float] = {}
     started: float | None = None
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -88,9 +93,11 @@ def parse(text: str, names: Names) -> Reading:
                 started = sample.value
             elif name := _counter_name(sample.name, family.type, names.counters):
                 _add(counters, name, sample)
-            elif sample.name in names.gauges:
-                _add(gauges, sample.name, sample)
-    return Reading(counters, gauges, started)
+            elif sample.name in names.levels:
+                _add(levels, sample.name, sample)
+            elif sample.name in names.states:
+                _add(states, sample.name, sample)
+    return Reading(counters, levels, states, started)
 
 
 def change(before: Reading, after: Reading) -> Change:
@@ -108,7 +115,7 @@ def change(before: Reading, after: Reading) -> Change:
         if later is None or later < earlier:
             seen = "is gone" if later is None else f"fell to {later:g}"
             return Change(problem=f"the server was restarted in between: {key} was {earlier:g} and {seen}")
-    return Change(_rise(before.counters, after.counters) | _rise(before.gauges, after.gauges))
+    return Change(_rise(before.counters, after.counters) | _rise(before.levels, after.levels))
 
 
 def _rise(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -108,6 +108,6 @@ def _marks(now: Snapshot) -> tuple[tuple[str, float], ...]:
         **{key: now.vllm.counters[key] for key in ("vllm:prompt_tokens_total",) if key in now.vllm.counters},
         **{key: value for key, value in now.vllm.counters.items() if key.startswith("vllm:request_success_total")},
         **{key: value for key, value in now.lmcache.counters.items() if "store" in key},
-        **{key: value for key, value in now.mooncake.gauges.items() if key == mooncake.KEY_COUNT},
+        **{key: value for key, value in now.mooncake.levels.items() if key == mooncake.KEY_COUNT},
     }
     return tuple(sorted(told.items()))

@@ -35,7 +35,7 @@ NAMES = Names(
         # LMCacheConnectorV1 exposes its own counters here when PROMETHEUS_MULTIPROC_DIR is set.
         "lmcache:*",
     ),
-    gauges=("vllm:num_requests_running", "vllm:num_requests_waiting"),
+    states=("vllm:num_requests_running", "vllm:num_requests_waiting"),
 )
 
 
@@ -103,8 +103,8 @@ def failed_loads(engine: Change) -> int:
 
 def busy(reading: Reading) -> str | None:
     """What the engine is doing, in words; `None` when it is idle or does not tell."""
-    running = reading.gauges.get("vllm:num_requests_running", 0)
-    waiting = reading.gauges.get("vllm:num_requests_waiting", 0)
+    running = reading.states.get("vllm:num_requests_running", 0)
+    waiting = reading.states.get("vllm:num_requests_waiting", 0)
     return f"{running:g} requests running and {waiting:g} waiting in the engine" if running + waiting else None
 
 

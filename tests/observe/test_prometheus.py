@@ -59,20 +59,20 @@ def test_samples_of_all_engines_are_summed_and_told_apart_by_the_other_labels() 
         'vllm:prompt_tokens_by_source_total{source="external_kv_transfer"}': 50.0,
         "vllm:request_queue_time_seconds_sum": 1.25,
     }
-    assert seen.gauges == {"vllm:num_requests_running": 3.0}
+    assert seen.states == {"vllm:num_requests_running": 3.0}
     assert seen.process_started_s == 1.7e9
 
 
 def test_counters_of_a_mooncake_master_keep_the_names_that_it_exposes() -> None:
     seen = parse(MASTER_PAGE, mooncake.NAMES)
     assert seen.counters == {"mem_cache_hit_nums_": 44.0, "mem_cache_hit_bytes_total": 23068672.0}
-    assert seen.gauges == {"master_key_count": 33.0}
+    assert seen.levels == {"master_key_count": 33.0}
 
 
 def test_all_counters_of_an_lmcache_server_are_read() -> None:
     seen = parse(LMCACHE_PAGE, lmcache.NAMES)
     assert seen.counters == {"lmcache_mp_lookup_hit_l2_tokens_total": 8448.0}
-    assert seen.gauges == {"lmcache_mp_l1_memory_usage_bytes": 100.0}
+    assert seen.levels == {"lmcache_mp_l1_memory_usage_bytes": 100.0}
 
 
 def test_a_sample_that_is_no_number_was_not_told() -> None:
@@ -96,7 +96,7 @@ def reading_of(answer: Callable[[httpx.Request], httpx.Response]) -> Reading:
 def test_a_page_is_read_over_http() -> None:
     seen = reading_of(lambda _: httpx.Response(200, text=MASTER_PAGE))
     assert seen.problem is None
-    assert seen.gauges["master_key_count"] == 33
+    assert seen.levels["master_key_count"] == 33
 
 
 def refuse(_request: httpx.Request) -> httpx.Response:
@@ -120,7 +120,7 @@ def test_a_server_that_tells_nothing_gives_the_reason_and_no_zeros(
     assert reading_of(answer) == Reading(problem=problem)
 
 
-def test_counters_rise_and_gauges_move_either_way() -> None:
+def test_counters_rise_and_levels_move_either_way() -> None:
     before = Reading({"a": 1.0, "b": 5.0}, {"keys": 10.0})
     after = Reading({"a": 4.0, "b": 5.0}, {"keys": 7.0})
     assert change(before, after) == Change({"a": 3.0, "b": 0.0, "keys": -3.0})

@@ -63,13 +63,13 @@ def test_vllms_own_routes_hang_off_the_root(base_url: str, root: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gauges", "words"),
+    ("states", "words"),
     [
         ({"vllm:num_requests_running": 2.0, "vllm:num_requests_waiting": 1.0}, "2 requests running and 1 waiting"),
         ({"vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0}, None),
         ({}, None),
     ],
 )
-def test_a_busy_engine_says_so(gauges: dict[str, float], words: str | None) -> None:
-    seen = vllm.busy(Reading(gauges=gauges))
+def test_a_busy_engine_says_so(states: dict[str, float], words: str | None) -> None:
+    seen = vllm.busy(Reading(states=states))
     assert seen is None if words is None else words in (seen or "")
