@@ -87,7 +87,9 @@ def parse(text: str, names: Names) -> Reading:
     levels: dict[str, float] = {}
     states: dict[str, float] = {}
     started: float | None = None
-    for family in text_string_to_metric_families(text):
+    # Histogram buckets are most of a page, slow to parse, and none is read.
+    lines = "\n".join(line for line in text.split("\n") if "_bucket{" not in line)
+    for family in text_string_to_metric_families(lines):
         for sample in family.samples:
             if sample.name == "process_start_time_seconds":
                 started = sample.value

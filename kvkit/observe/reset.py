@@ -12,7 +12,7 @@ import time
 
 import httpx
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 _POLL_S = 0.5
 _REQUEST_TIMEOUT_S = 30.0
 _NOT_OFFERED = (404, 405, 501)
