@@ -61,7 +61,12 @@ def _ttft(this: ScenarioComparison) -> alt.FacetChart:
     base = alt.Chart().encode(y=_mode_axis())
     median = alt.X("median(ttft_ms):Q")
     dots = base.mark_circle(size=40, opacity=0.6).encode(
-        x=alt.X("ttft_ms:Q", title="TTFT of each request, ms (bar: median)", scale=alt.Scale(zero=True)),
+        x=alt.X(
+            "ttft_ms:Q",
+            title="TTFT of each request, ms (bar: median)",
+            axis=alt.Axis(format=",.0f", tickCount=8),
+            scale=alt.Scale(zero=True),
+        ),
         yOffset=alt.YOffset("spread:Q", scale=alt.Scale(domain=[-0.4, 1.4])),
         color=alt.Color("mode:N", scale=_scale(_MODE_COLOURS), legend=None),
     )

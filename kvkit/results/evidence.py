@@ -23,6 +23,11 @@ class Witness:
     labels: tuple[str, ...] = ()
     """Labels that a sample must carry, as exposed: `status="ok"`."""
 
+    @property
+    def sample(self) -> str:
+        """As Prometheus writes it: the name with the labels."""
+        return f"{self.name}{{{','.join(self.labels)}}}" if self.labels else self.name
+
     def delta(self, deltas: Mapping[str, float]) -> float | None:
         """The sum over the samples of this counter (engines, workers); `None` when no server told it."""
         told = [value for sample, value in deltas.items() if self._matches(sample)]

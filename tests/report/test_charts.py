@@ -25,30 +25,33 @@ def drawn_text(svg: Path) -> set[str]:
     return {element.text or "" for element in ElementTree.parse(svg).iter() if element.tag.endswith("text")}
 
 
-def test_each_scenario_gets_two_charts_as_png_and_svg(tmp_path: Path) -> None:
-    write_pair_of_runs(tmp_path)
-    written = write_report(compared(tmp_path), tmp_path / "comparison.md", charts=True)
-    assert [path.name for path in written] == [
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of one small comparison; a cache hit takes 250 ms, all else 1,000 ms."""
+    folder = tmp_path_factory.mktemp("results")
+    write_pair_of_runs(folder, hit_ttft_s=0.25)
+    return write_report(compared(folder), folder / "comparison.md", charts=True)
+
+
+def test_each_scenario_gets_two_charts_as_png_and_svg(drawn: list[Path]) -> None:
+    assert [path.name for path in drawn] == [
         "comparison.md",
         "comparison_cold_start_ttft.png",
         "comparison_cold_start_ttft.svg",
         "comparison_cold_start_tokens.png",
         "comparison_cold_start_tokens.svg",
     ]
-    assert all(path.read_bytes().startswith(PNG_SIGNATURE) for path in written if path.suffix == ".png")
+    assert all(path.read_bytes().startswith(PNG_SIGNATURE) for path in drawn if path.suffix == ".png")
 
 
-def test_the_report_shows_the_png_and_links_the_svg(tmp_path: Path) -> None:
-    write_pair_of_runs(tmp_path)
-    text = write_report(compared(tmp_path), tmp_path / "comparison.md", charts=True)[0].read_text()
-    assert "[![Time to first token](comparison_cold_start_ttft.png)](comparison_cold_start_ttft.svg)" in text
+def test_the_report_shows_the_png_and_links_the_svg(drawn: list[Path]) -> None:
+    link = "[![Time to first token](comparison_cold_start_ttft.png)](comparison_cold_start_ttft.svg)"
+    assert link in drawn[0].read_text()
 
 
-def test_the_ttft_chart_tells_rounds_modes_and_medians(tmp_path: Path) -> None:
-    write_pair_of_runs(tmp_path, hit_ttft_s=0.25)
-    write_report(compared(tmp_path), tmp_path / "c.md", charts=True)
+def test_the_ttft_chart_tells_rounds_modes_and_medians(drawn: list[Path]) -> None:
     expected = {"Round 1 - Cold Start", "Round 2 - Cache Hit", "with-cache", "baseline", "250", "1,000"}
-    assert expected <= drawn_text(tmp_path / "c_cold_start_ttft.svg")
+    assert expected <= drawn_text(drawn[2])
 
 
 def test_sources_that_were_not_told_are_drawn_as_unknown(tmp_path: Path) -> None:

@@ -41,3 +41,7 @@ def test_what_no_server_told_is_not_shown() -> None:
 def test_in_process_lmcache_is_found_on_vllms_own_page() -> None:
     shown = gather(Counters(vllm={"lmcache:num_remote_read_bytes_total": 64.0}), Counters())
     assert [(item.witness.server, item.with_cache) for item in shown] == [("LMCache", 64.0)]
+
+
+def test_a_witness_is_named_as_prometheus_writes_it() -> None:
+    assert LOADED.sample == 'vllm:store_bytes_total{operation="load_get",status="ok"}'
