@@ -98,8 +98,8 @@ class EmulatorSettings:
     """Seconds that a degraded connector adds to a request: LMCache's lookup timeout."""
 
     def __post_init__(self) -> None:
-        self._check_positive()
-        _ = self.store_rpc_port
+        self._check_numbers()
+        self._check_store_address()
         if self.max_model_len > self.device_blocks * self.block_size:
             raise EmulatorError(
                 f"max_model_len={self.max_model_len} does not fit the device cache of "
@@ -112,7 +112,7 @@ class EmulatorSettings:
                 f"which connector=lmcache-mp needs. Use 16, 32, 64, 128 or 256."
             )
 
-    def _check_positive(self) -> None:
+    def _check_numbers(self) -> None:
         for name in (
             "max_model_len",
             "block_size",
@@ -131,18 +131,20 @@ class EmulatorSettings:
             if getattr(self, name) < 0:
                 raise EmulatorError(f"{name}={getattr(self, name)} is not allowed: it must be 0 or above.")
 
+    def _check_store_address(self) -> None:
+        host, _, port = self.store_address.rpartition(":")
+        if not host or not port.isdigit():
+            raise EmulatorError(
+                f"store_address={self.store_address!r} is not an address: give host:port, as 127.0.0.1:50051."
+            )
+
     @property
     def store_host(self) -> str:
         return self.store_address.rpartition(":")[0]
 
     @property
     def store_rpc_port(self) -> int:
-        host, _, port = self.store_address.rpartition(":")
-        if not host or not port.isdigit():
-            raise EmulatorError(
-                f"store_address={self.store_address!r} is not an address: give host:port, as 127.0.0.1:50051."
-            )
-        return int(port)
+        return int(self.store_address.rpartition(":")[2])
 
     @property
     def external_chunk_tokens(self) -> int:

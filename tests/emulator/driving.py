@@ -132,9 +132,6 @@ class Deployment:
 
 
 @contextlib.asynccontextmanager
-async def deployed(settings: EmulatorSettings, headers: dict[str, str] | None = None) -> AsyncIterator[Deployment]:
-    async with (
-        running(settings) as addresses,
-        httpx.AsyncClient(headers=headers, trust_env=False, verify=False) as http,
-    ):
+async def deployed(settings: EmulatorSettings) -> AsyncIterator[Deployment]:
+    async with running(settings) as addresses, httpx.AsyncClient(trust_env=False, verify=False) as http:
         yield Deployment(addresses, http)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -91,17 +92,26 @@ async def test_a_body_that_is_not_json_is_400(emulator: Deployment) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, 400)
 
 
-async def test_a_key_is_asked_for_under_v1_and_nowhere_else() -> None:
-    async with deployed(engine_alone(api_key="secret"), headers={"authorization": "Bearer wrong"}) as emulator:
-        answer = await emulator.chat("Hello")
-        health = await emulator.http.get(f"{emulator.addresses.engine}/health")
+@pytest.fixture(scope="module")
+async def guarded(anyio_backend: str) -> AsyncIterator[Deployment]:
+    async with deployed(engine_alone(api_key="secret")) as deployment:
+        yield deployment
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}])
+async def test_under_v1_the_key_is_asked_for(guarded: Deployment, headers: dict[str, str]) -> None:
+    answer = await guarded.http.get(f"{guarded.addresses.engine}/v1/models", headers=headers)
     assert (answer.status_code, answer.json()) == (401, {"error": "Unauthorized"})
-    assert health.status_code == 200
 
 
-async def test_the_right_key_is_let_in() -> None:
-    async with deployed(engine_alone(api_key="secret"), headers={"authorization": "Bearer secret"}) as emulator:
-        assert (await emulator.chat("Hello")).status_code == 200
+async def test_the_right_key_is_let_in(guarded: Deployment) -> None:
+    headers = {"authorization": "Bearer secret"}
+    answer = await guarded.http.get(f"{guarded.addresses.engine}/v1/models", headers=headers)
+    assert answer.status_code == 200
+
+
+async def test_outside_v1_no_key_is_asked_for(guarded: Deployment) -> None:
+    assert (await guarded.http.get(f"{guarded.addresses.engine}/health")).status_code == 200
 
 
 async def test_development_routes_are_404_without_dev_mode() -> None:

@@ -73,6 +73,13 @@ async def test_an_error_event_comes_after_a_token_and_before_done(emulator: Depl
     assert done == "[DONE]"
 
 
+async def test_a_stream_of_one_token_can_fail_too(emulator: Deployment) -> None:
+    async with fault(emulator, "error_event"):
+        _, token, error, _ = await stream(emulator, max_tokens=1)
+    assert json.loads(token)["choices"][0]["finish_reason"] == "length"
+    assert "error" in json.loads(error)
+
+
 async def test_without_usage_everything_else_is_there(emulator: Deployment) -> None:
     async with fault(emulator, "no_usage"):
         *chunks, done = await stream(emulator)

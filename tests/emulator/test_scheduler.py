@@ -135,17 +135,26 @@ async def test_the_youngest_request_gives_way_when_blocks_run_out() -> None:
     assert young.preemptions == 1
 
 
-async def test_a_preempted_request_computes_its_prompt_and_answer_again() -> None:
+async def test_a_preempted_request_computes_prompt_and_answer_again_but_for_what_is_left_of_it() -> None:
+    bench = Bench(blocks=4)
+    old = bench.add("old", 8)
+    young = bench.add("young", 7)
+    await bench.step()
+    await bench.step()  # young gives way; its first block is still there
+    bench.scheduler.remove(old)
+    step = await bench.plan()
+    assert step.work == [(young, 7 + 1 - BLOCK)]
+
+
+async def test_a_preemption_does_not_change_where_a_prompt_came_from() -> None:
     bench = Bench(blocks=4)
     old = bench.add("old", 8)
     young = bench.add("young", 7)
     await bench.step()
     await bench.step()
-    assert young.generated == 1
     bench.scheduler.remove(old)
     step = await bench.plan()
-    cached = young.device_tokens
-    assert step.work == [(young, 7 + 1 - cached)]
+    assert (young.device_tokens, step.admitted) == (0, [])
 
 
 async def test_a_request_without_room_waits() -> None:

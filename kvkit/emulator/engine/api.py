@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kvkit.emulator.engine import tokenizer
-from kvkit.emulator.engine.chat import Completion, EventStream
+from kvkit.emulator.engine.chat import Completion
 from kvkit.emulator.engine.core import Engine
 from kvkit.emulator.engine.faults import FaultInjector
 from kvkit.emulator.engine.protocol import (
@@ -107,7 +107,7 @@ class EngineRoutes:
         completion = Completion(self._engine, accepted, self._fingerprint)
         if request.stream:
             include_usage = request.stream_options is not None and request.stream_options.include_usage
-            return EventStream(completion.events(include_usage=include_usage, fault=fault))
+            return completion.stream(include_usage=include_usage, fault=fault)
         return JSONResponse(await completion.whole())
 
     async def tokenize(self, http: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.responses import StreamingResponse
@@ -17,17 +17,19 @@ from kvkit.emulator.settings import FaultKind
 
 DONE = "data: [DONE]\n\n"
 
+AFTER_FIRST_TOKEN = (FaultKind.BROKEN_STREAM, FaultKind.ERROR_EVENT, FaultKind.STALL)
+
 
 class StreamCutError(Exception):
     """The connection is to be closed although the response has not ended."""
 
 
 class EventStream(StreamingResponse):
-    """A stream of events that can be cut."""
+    """A stream of events that can be cut, and that says when it is over: at its end, or when the client has gone."""
 
-    def __init__(self, events: AsyncGenerator[str, None]) -> None:
+    def __init__(self, events: AsyncIterator[str], over: Callable[[], None]) -> None:
         super().__init__(events, media_type="text/event-stream")
-        self._events = events
+        self._over = over
 
     async def stream_response(self, send: Send) -> None:
         try:
@@ -35,7 +37,7 @@ class EventStream(StreamingResponse):
         except StreamCutError:
             return  # uvicorn closes the connection of a response that never ended
         finally:
-            await self._events.aclose()
+            self._over()
 
 
 class Completion:
@@ -47,30 +49,30 @@ class Completion:
         self._fingerprint = fingerprint
         self._created = int(time.time())
 
-    async def events(self, *, include_usage: bool, fault: FaultKind) -> AsyncGenerator[str, None]:
-        """The stream: role, tokens, usage if asked for, `[DONE]`. A client that leaves aborts the request."""
-        outputs = self._request.outputs
-        output = Output(None)
-        try:
-            output = await outputs.get()
-            yield self._role_chunk()
-            while output.finish_reason not in ("abort", "error"):
-                yield self._token_chunk(output, with_fingerprint=not include_usage)
-                if output.finish_reason:
-                    break
-                if fault in (FaultKind.BROKEN_STREAM, FaultKind.ERROR_EVENT, FaultKind.STALL):
-                    output = await self._fail(fault)
-                else:
-                    output = await outputs.get()
-            if output.finish_reason == "abort":
-                raise StreamCutError
-            if output.finish_reason == "error":
-                yield _event(error_body(500, "InternalServerError", "Internal server error"))
-            elif include_usage and fault is not FaultKind.NO_USAGE:
-                yield self._usage_chunk()
-            yield DONE
-        finally:
-            self._engine.end(self._request, "error" if output.finish_reason == "error" else "abort")
+    def stream(self, *, include_usage: bool, fault: FaultKind) -> EventStream:
+        """The answer as a stream. A client that leaves aborts the request."""
+        events = self._events(include_usage=include_usage, fault=fault)
+        return EventStream(events, over=lambda: self._engine.end(self._request, "abort"))
+
+    async def _events(self, *, include_usage: bool, fault: FaultKind) -> AsyncIterator[str]:
+        """The role, the tokens, the usage if it is asked for, `[DONE]`."""
+        output = await self._request.outputs.get()
+        yield self._role_chunk()
+        while output.text is not None:
+            yield self._token_chunk(output, with_fingerprint=not include_usage)
+            if fault in AFTER_FIRST_TOKEN:
+                output = await self._fail(fault)
+            elif output.finish_reason:
+                break
+            else:
+                output = await self._request.outputs.get()
+        if output.finish_reason == "abort":
+            raise StreamCutError
+        if output.finish_reason == "error":
+            yield _event(error_body(500, "InternalServerError", "Internal server error"))
+        elif include_usage and fault is not FaultKind.NO_USAGE:
+            yield self._usage_chunk()
+        yield DONE
 
     async def whole(self) -> dict[str, Any]:
         """The answer in one piece.
@@ -102,10 +104,13 @@ class Completion:
         }
 
     async def _fail(self, fault: FaultKind) -> Output:
-        """What comes after the first token instead of the second."""
+        """What the fault puts in the place of the second token."""
+        if fault is FaultKind.ERROR_EVENT:
+            self._engine.end(self._request, "error")
+            return Output(None, "error")
         if fault is FaultKind.STALL:
             await self._engine.stopping.wait()
-        return Output(None, "error" if fault is FaultKind.ERROR_EVENT else "abort")
+        return Output(None, "abort")
 
     def _role_chunk(self) -> str:
         delta = {"role": "assistant", "content": ""}

@@ -91,9 +91,10 @@ class StoreConnector:
         return max(0, usable * self._chunk_tokens - device_tokens)
 
     async def load(self, request: EngineRequest) -> bool:
-        """Bring a request's external tokens to the device; False when a part of them could not be had."""
-        first = request.device_tokens // self._chunk_tokens
-        keys = self._keys(request.hashes)[first : request.cached_tokens // self._chunk_tokens]
+        """Bring the tokens that a request is to load; False when a part of them could not be had."""
+        first = request.computed // self._chunk_tokens
+        end = (request.computed + request.to_load) // self._chunk_tokens
+        keys = self._keys(request.hashes)[first:end]
         with self._recorded("load_get", len(keys)) as operation:
             sizes = (await self._call("/batch_get", keys=keys))["sizes"]
             operation.failed_keys = len(keys) if request.load_fails else sizes.count(None)

@@ -107,9 +107,7 @@ class EngineMetrics:
         self._preempted.inc(len(step.preempted))
 
     def admitted(self, request: EngineRequest) -> None:
-        """Look-ups of a request; not counted again when it comes back from a preemption."""
-        if request.preemptions:
-            return
+        """Look-ups of a request, counted before anything is loaded."""
         self._device_queries.inc(request.prompt_tokens)
         self._device_hits.inc(request.device_tokens)
         self._cached_by_tier["device"].inc(request.device_tokens)

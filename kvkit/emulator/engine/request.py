@@ -60,11 +60,13 @@ class EngineRequest:
 
     computed: int = 0
     """Tokens whose KV the device holds, cached ones included."""
+    to_load: int = 0
+    """Tokens behind them that the external tier has and the device is about to get."""
     generated: int = 0
     device_tokens: int = 0
-    """Prompt tokens that the device cache served."""
+    """Prompt tokens that the device cache served when the request was first admitted."""
     external_tokens: int = 0
-    """Prompt tokens that the external tier served."""
+    """Prompt tokens that the external tier served then."""
     preemptions: int = 0
     finish_reason: FinishReason | None = None
     table: BlockTable = field(default_factory=BlockTable)

@@ -28,9 +28,9 @@ class Step:
     prefill_tokens: int = 0
     decodes: int = 0
     admitted: list[EngineRequest] = field(default_factory=list)
-    """Requests whose place in the device cache was given in this step."""
+    """Requests that got their blocks for the first time."""
     loads: list[EngineRequest] = field(default_factory=list)
-    """Those of them that wait for external KV first."""
+    """Requests that wait for external KV from now on."""
     preempted: list[EngineRequest] = field(default_factory=list)
 
     def add(self, request: EngineRequest, tokens: int) -> None:
@@ -59,7 +59,8 @@ class Scheduler:
     def loaded(self, request: EngineRequest) -> None:
         """Its external KV has arrived: it goes on at the head of the queue."""
         self.loading.remove(request)
-        request.computed = request.cached_tokens
+        request.computed += request.to_load
+        request.to_load = 0
         self._commit_full_blocks(request)
         self.waiting.appendleft(request)
 
@@ -112,7 +113,7 @@ class Scheduler:
     def _preempt(self, request: EngineRequest, step: Step) -> None:
         self.running.remove(request)
         self._device.release(request.table)
-        request.computed = 0
+        request.computed = request.to_load = 0
         request.preemptions += 1
         self.waiting.appendleft(request)
         step.preempted.append(request)
@@ -130,7 +131,7 @@ class Scheduler:
             if not self.waiting or self.waiting[0] is not request:
                 continue  # it was aborted, or another came back from its load, during the look-up
             self.waiting.popleft()
-            if request.computed < request.cached_tokens:
+            if request.to_load:
                 self.loading.append(request)
                 step.loads.append(request)
             else:
@@ -143,9 +144,10 @@ class Scheduler:
         shared = usable[: self._device.leading_hits(usable)]
         if not self._device.acquire(request.table, shared, self._blocks(request.total_tokens)):
             return False
-        request.device_tokens = request.computed = len(shared) * self._block_size
-        request.external_tokens = await match_external(request, request.device_tokens)
-        if request.finish_reason is None:
+        request.computed = len(shared) * self._block_size
+        request.to_load = await match_external(request, request.computed)
+        if request.finish_reason is None and not request.preemptions:
+            request.device_tokens, request.external_tokens = request.computed, request.to_load
             step.admitted.append(request)
         return True
 
