@@ -79,6 +79,7 @@ def make_bench(folder: Path, **variables: Any) -> Bench:
                 "bench_python": sys.executable,
                 "bench_wheelhouse": str(write_wheelhouse(folder / "wheels")),
                 "kv_connector": "none",
+                "kv_engine": "vllm",
                 "kv_results_dir": str(folder / "results"),
                 "kv_state_dir": str(folder / "state"),
                 "vllm_host": "127.0.0.1",

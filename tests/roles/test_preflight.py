@@ -181,7 +181,7 @@ def test_without_rdma_the_links_are_skipped_with_the_reason(hosts_seen: Findings
 def test_segments_beyond_the_memory_fail_with_the_numbers(hosts_seen: Findings) -> None:
     finding = hosts_seen["huge"]["host.memory.segments"]
     assert finding["status"] == "fail"
-    assert "1.00 PB wanted" in finding["seen"]
+    assert "1048576.0 GiB" in finding["seen"]
     assert hosts_seen["healthy"]["host.memory.segments"]["status"] == "pass"
 
 
