@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -95,20 +96,38 @@ async def test_without_a_connector_nothing_is_external() -> None:
         assert (await emulator.store_metrics()).total("master_key_count") == 0
 
 
-async def test_lmcache_finds_whole_chunks_of_256_tokens() -> None:
-    async with deployed(quick(connector="lmcache-mp")) as emulator:
-        text = document(600, "chun")
-        await emulator.usage(text)
-        await emulator.quiet_and_reset()
-        assert await new_sources(emulator, text) == {"computed": 607 - 512, "device": 0, "external": 512}
-        assert (await emulator.store_metrics()).total("master_key_count") == 2
+@pytest.fixture(scope="module")
+async def with_lmcache(anyio_backend: str) -> AsyncIterator[Deployment]:
+    async with deployed(quick(connector="lmcache-mp")) as deployment:
+        yield deployment
 
 
-async def test_a_prompt_below_one_chunk_never_reaches_the_store() -> None:
-    async with deployed(quick(connector="lmcache-mp")) as emulator:
-        await emulator.usage(document(200, "shor"))
-        await emulator.quiet_and_reset()
-        assert (await emulator.store_metrics()).total("master_key_count") == 0
+async def stored_keys(emulator: Deployment) -> float:
+    return (await emulator.store_metrics()).total("master_key_count")
+
+
+async def test_lmcache_stores_and_finds_whole_chunks_of_256_tokens(with_lmcache: Deployment) -> None:
+    before = await stored_keys(with_lmcache)
+    text = document(600, "chun")
+    await with_lmcache.usage(text)
+    await with_lmcache.quiet_and_reset()
+    assert await stored_keys(with_lmcache) - before == 2
+    assert await new_sources(with_lmcache, text) == {"computed": 607 - 512, "device": 0, "external": 512}
+
+
+async def test_a_prompt_below_one_chunk_never_reaches_the_store(with_lmcache: Deployment) -> None:
+    before = await stored_keys(with_lmcache)
+    await with_lmcache.usage(document(200, "shor"))
+    await with_lmcache.quiet_and_reset()
+    assert await stored_keys(with_lmcache) == before
+
+
+async def test_reset_external_does_not_reach_the_store_behind_lmcache(with_lmcache: Deployment) -> None:
+    text = document(300, "keep")
+    await with_lmcache.usage(text)
+    await with_lmcache.quiet_and_reset()
+    assert await with_lmcache.reset_device(reset_external="true")
+    assert (await new_sources(with_lmcache, text))["external"] == 256
 
 
 async def test_queries_and_hits_are_counted_per_tier(emulator: Deployment) -> None:
@@ -142,19 +161,25 @@ async def test_queries_and_hits_are_counted_per_tier(emulator: Deployment) -> No
     }
 
 
-async def test_engine_and_store_agree_on_the_bytes_that_moved() -> None:
-    async with deployed(quick(kv_bytes_per_token=1000)) as emulator:
-        text = document(DOCUMENT_TOKENS, "byte")
-        await emulator.usage(text)
-        await emulator.quiet_and_reset()
-        await emulator.usage(text)
+async def test_engine_and_store_agree_on_the_bytes_that_moved(emulator: Deployment) -> None:
+    async def moved_bytes() -> list[float]:
         engine, store = await emulator.engine_metrics(), await emulator.store_metrics()
-    name = "vllm:mooncake_store_operation_bytes_total"
-    assert engine.total(name, operation="load_get", status="ok") == CACHED * 1000
-    assert store.total("mem_cache_hit_bytes_total") == CACHED * 1000
-    assert store.total("mem_cache_hit_nums_") == CACHED // 16
-    assert engine.total(name, operation="save_put", status="ok") == FULL_BLOCKS * 16 * 1000
-    assert store.total("master_allocated_bytes") == FULL_BLOCKS * 16 * 1000
+        name = "vllm:mooncake_store_operation_bytes_total"
+        return [
+            engine.total(name, operation="load_get", status="ok"),
+            store.total("mem_cache_hit_bytes_total"),
+            engine.total(name, operation="save_put", status="ok"),
+            store.total("master_allocated_bytes"),
+        ]
+
+    before = await moved_bytes()
+    text = document(DOCUMENT_TOKENS, "byte")
+    await emulator.usage(text)
+    await emulator.quiet_and_reset()
+    await emulator.usage(text)
+    read, stored = CACHED * 327_680, FULL_BLOCKS * 16 * 327_680
+    after = await moved_bytes()
+    assert [now - then for now, then in zip(after, before, strict=True)] == [read, read, stored, stored]
 
 
 async def test_what_is_stored_is_not_stored_again(emulator: Deployment) -> None:
@@ -208,14 +233,6 @@ async def test_reset_external_empties_the_whole_store() -> None:
         assert await emulator.reset_device(reset_external="true")
         assert (await emulator.store_metrics()).total("master_key_count") == 0
         assert (await new_sources(emulator, text))["computed"] == PROMPT_TOKENS
-
-
-async def test_reset_external_does_not_reach_the_store_behind_lmcache() -> None:
-    async with deployed(quick(connector="lmcache-mp")) as emulator:
-        await emulator.usage(document(300, "keep"))
-        await emulator.quiet_and_reset()
-        assert await emulator.reset_device(reset_external="true")
-        assert (await emulator.store_metrics()).total("master_key_count") == 1
 
 
 async def test_another_engine_finds_what_the_first_one_stored() -> None:
