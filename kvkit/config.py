@@ -48,6 +48,14 @@ class OpenAIApi(Section):
     api_key: SecretStr = SecretStr("dummy")
     model_name: str = Field(min_length=1)
 
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("holds a character that no HTTP header can carry (a newline?); allowed is printable ASCII")
+        return value
+
     @field_validator("base_url")
     @classmethod
     def _without_trailing_slash(cls, value: str) -> str:

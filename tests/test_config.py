@@ -112,6 +112,13 @@ def test_a_wrong_api_key_is_not_shown(tmp_path: Path) -> None:
     assert "planted" not in message(tmp_path, GUIDE.replace('"dummy"', "[planted]"))
 
 
+@pytest.mark.parametrize("key", ["planted-secret\\n", "planted-\u0441ecret"])
+def test_an_api_key_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Path, key: str) -> None:
+    text = message(tmp_path, GUIDE.replace("dummy", key))
+    assert text.startswith("test_config_simple.yaml:1: openai_api.api_key: holds a character")
+    assert "planted" not in text
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="kvkit init"):
         load_config(tmp_path / "none.yaml")

@@ -37,6 +37,7 @@ _BODY_HEAD = 4096
 """Bytes of an answer that are kept for its words; more of an error page is not read."""
 
 _exchange: ContextVar[Exchange] = ContextVar("exchange")
+"""The exchange that the requests of this task belong to."""
 
 
 def open_http(api_key: str | None = None) -> httpx.AsyncClient:
@@ -123,7 +124,7 @@ class ChatClient:
         """Send one request and keep its stamps and bytes."""
         body = self._body(request)
         exchange = Exchange(start_s=time.monotonic())
-        _exchange.set(exchange)
+        stamping = _exchange.set(exchange)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._stream(body, exchange)
@@ -133,6 +134,8 @@ class ChatClient:
             # httpx-aiohttp maps a reset connection to a connect timeout: what was written decides, not the class.
             kind: ErrorKind = "broken_stream" if exchange.written else "unreachable"
             exchange.failure = Failure(kind, str(error) or type(error).__name__)
+        finally:
+            _exchange.reset(stamping)
         return exchange
 
     async def _stream(self, body: bytes, exchange: Exchange) -> None:

@@ -79,7 +79,7 @@ async def look_at_engine(http: httpx.AsyncClient, base_url: str) -> EngineFacts:
 async def _models(http: httpx.AsyncClient, url: str) -> tuple[ServedModel, ...] | None:
     try:
         response = await http.get(url, timeout=_TIMEOUT_S)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ValueError) as error:  # ValueError: no such host name can exist
         raise EngineUnreachableError(
             f"{url}: no answer ({error or type(error).__name__}); "
             "is the engine up, and is openai_api.base_url its address?"

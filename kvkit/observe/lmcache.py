@@ -54,7 +54,7 @@ async def clear_first_tier(http: httpx.AsyncClient, url: str) -> None:
     address = f"{url.rstrip('/')}/cache/clear"
     try:
         response = await http.post(address, json={"tier": "l1", "force": False}, timeout=_CLEAR_TIMEOUT_S)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ValueError) as error:  # ValueError: no such host name can exist
         raise ResetError(f"{address}: no answer ({error or type(error).__name__})") from None
     if response.status_code != 200:
         raise ResetError(f"{address}: HTTP {response.status_code}: {response.text[:100]}")

@@ -67,7 +67,7 @@ async def read(http: httpx.AsyncClient, url: str, names: Names) -> Reading:
     """Read a `/metrics` page. Never raises for what a server does: the reading says it."""
     try:
         response = await http.get(url, timeout=READ_TIMEOUT_S)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ValueError) as error:  # ValueError: no such host name can exist
         return Reading(problem=f"{url}: no answer ({error or type(error).__name__})")
     if response.status_code != 200:
         return Reading(problem=f"{url}: HTTP {response.status_code}")

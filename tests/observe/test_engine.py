@@ -80,13 +80,14 @@ def test_a_refused_key_is_named_but_not_shown(status: int) -> None:
         look({"/v1/models": httpx.Response(status)})
 
 
-def test_an_address_without_a_server_is_named() -> None:
+@pytest.mark.parametrize("problem", [httpx.ConnectError("connection refused"), UnicodeError("label too long")])
+def test_an_address_without_a_server_is_named(problem: Exception) -> None:
     def nobody(_request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("connection refused")
+        raise problem
 
     async def story() -> None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(nobody)) as http:
             await look_at_engine(http, "http://host:8000/v1")
 
-    with pytest.raises(EngineUnreachableError, match=r"http://host:8000/v1/models: no answer \(connection refused\)"):
+    with pytest.raises(EngineUnreachableError, match=rf"http://host:8000/v1/models: no answer \({problem}\)"):
         asyncio.run(story())
