@@ -280,6 +280,7 @@ def _facts(
         requests=len(records),
         failed=len(records) - len(succeeded),
         ideal_hit_ratio=workload.ideal_hit_ratio,
+        stated_prompt_tokens=sum(record.expected_prompt_tokens for record in succeeded),
         usage_prompt_tokens=sum(record.prompt_tokens or 0 for record in succeeded),
         cached_tokens=sum(told_cached) if told_cached else None,
         sources=vllm.attribute(changes.vllm),

@@ -10,6 +10,9 @@ SHARED_HEAD_TOKENS = 64
 """Per request: what a chat template puts before every prompt is cached after the first request (Qwen2.5's own system
 prompt has about 20 tokens, GPU blocks have 16). So many cached tokens are no sign that a prompt was sent before."""
 
+LENGTH_TOLERANCE = 0.01
+"""How far the prompts may be from their stated length, as a share of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundFacts:
@@ -26,6 +29,8 @@ class RoundFacts:
     """Requests that failed, as the client saw them."""
     ideal_hit_ratio: float
     """Prompt tokens of round 1 that an infinite cache would serve, over all prompt tokens."""
+    stated_prompt_tokens: int
+    """Sum of the prompt tokens that the workload states, over the successful requests."""
     usage_prompt_tokens: int
     """Sum of `usage.prompt_tokens` over the successful requests."""
     cached_tokens: int | None
@@ -53,6 +58,7 @@ def judge(facts: RoundFacts) -> Verdict:
     found = [
         *facts.incidents,
         *_disturbances(facts),
+        *_stated_lengths(facts),
         *_foreign_traffic(facts),
         *(_cold(facts) if facts.number == 1 else _hit(facts)),
         *_reset_kept_its_word(facts),
@@ -73,6 +79,16 @@ def _disturbances(facts: RoundFacts) -> list[str]:
         (facts.failed_loads, "failed loads of KV from the external store"),
     )
     return [f"{count} {words}" for count, words in counts if count > 0]
+
+
+def _stated_lengths(facts: RoundFacts) -> list[str]:
+    stated, used = facts.stated_prompt_tokens, facts.usage_prompt_tokens
+    if abs(used - stated) <= LENGTH_TOLERANCE * stated:
+        return []
+    return [
+        f"the prompts have {used} tokens, the workload states {stated}: the engine counted differently when it was "
+        "asked before the run; does something between kvkit and the engine change the prompts?"
+    ]
 
 
 def _foreign_traffic(facts: RoundFacts) -> list[str]:

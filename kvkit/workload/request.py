@@ -66,7 +66,6 @@ def common_parameters(config: Config, scenario: str) -> dict[str, Any]:
         "requests": config.test.requests_per_scenario,
         "rounds": config.test.rounds,
         "concurrency": config.test.concurrency,
-        "isolation": config.test.isolation,
         "model": config.openai_api.model_name,
         "max_tokens": config.model.max_tokens,
         "temperature": config.model.temperature,

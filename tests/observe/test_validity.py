@@ -17,6 +17,7 @@ COLD = RoundFacts(
     requests=10,
     failed=0,
     ideal_hit_ratio=0.5,
+    stated_prompt_tokens=100_000,
     usage_prompt_tokens=100_000,
     cached_tokens=None,
     sources=Sources(computed=50_000, device=50_000, external=0),
@@ -45,9 +46,11 @@ BASELINE_REPEAT = replace(BASELINE_COLD, number=2)
         # Both sources at once is a hit, if external rose at all.
         replace(HIT, device_cleared=False, sources=Sources(1_000, 98_000, 1_000)),
         # Requests that failed may or may not have been counted.
-        replace(HIT, failed=1, usage_prompt_tokens=90_000),
+        replace(HIT, failed=1, stated_prompt_tokens=90_000, usage_prompt_tokens=90_000),
+        # Prompts may miss their stated length by 1 %.
+        replace(HIT, stated_prompt_tokens=101_010),
         # No request succeeded: nothing to say here, the failures are counted elsewhere.
-        replace(HIT, failed=10, usage_prompt_tokens=0, sources=Sources(0, 0, 0)),
+        replace(HIT, failed=10, stated_prompt_tokens=0, usage_prompt_tokens=0, sources=Sources(0, 0, 0)),
     ],
 )
 def test_a_round_that_keeps_its_promises_is_valid(good: RoundFacts) -> None:
@@ -85,6 +88,11 @@ def test_a_round_that_keeps_its_promises_is_valid(good: RoundFacts) -> None:
             replace(HIT, usage_prompt_tokens=99_999),
             "the engine counted 100000 prompt tokens, the answers 99999: "
             "others use the engine, or not all of it is behind this address",
+        ),
+        (
+            replace(HIT, stated_prompt_tokens=98_000),
+            "the prompts have 100000 tokens, the workload states 98000: the engine counted differently when it was "
+            "asked before the run; does something between kvkit and the engine change the prompts?",
         ),
         (
             replace(HIT, preemptions=3),
