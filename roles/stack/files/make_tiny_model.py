@@ -1,8 +1,8 @@
 """Write a model folder for vLLM's `--load-format dummy`: a Qwen2 of 8 layers without weights.
 
 One byte is one token, so a prompt's length in tokens is its length in bytes, and no download is needed. Its KV cache
-takes 4,096 bytes per token, and a cold prompt of 8,000 tokens a few seconds on two CPU cores: long enough to see what
-a cache saves.
+takes 4,096 bytes per token (8,192 in float32), and a cold prompt of 3,000 tokens a few seconds on two CPU cores: long
+enough to see what a cache saves.
 
     make_tiny_model.py DIRECTORY --max-model-len TOKENS
 """
