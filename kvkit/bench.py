@@ -10,13 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from enum import IntEnum
 from pathlib import Path
 
 import httpx
 
 from kvkit import __version__
 from kvkit.config import Config, Isolation
+from kvkit.ending import Ending
 from kvkit.load.answer import quote, read_answer
 from kvkit.load.calibration import CalibrationError, measure_scale
 from kvkit.load.client import ChatClient, open_http
@@ -42,16 +42,6 @@ from kvkit.results.stats import (
 from kvkit.results.store import RunFiles, open_run
 from kvkit.results.summary import run_validity, summarise_round
 from kvkit.workload import SCENARIOS, Message, Request, Workload
-
-
-class Ending(IntEnum):
-    """How a run ended; the values are the exit codes."""
-
-    DONE = 0
-    WRONG_INPUT = 1
-    INVALID = 2
-    """Done, but INVALID or with more failures than allowed."""
-    NOT_FINISHED = 3
 
 
 class WrongInputError(Exception):

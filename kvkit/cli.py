@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from kvkit import __version__
 from kvkit.emulator.errors import EmulatorError
 from kvkit.emulator.settings import EmulatorSettings
+from kvkit.ending import Ending
 
-DONE, WRONG_INPUT, INVALID, COULD_NOT_FINISH = 0, 1, 2, 3
 EXIT_CODES = "Exit codes: 0 done and valid, 1 wrong input, 2 INVALID or too many failures, 3 could not finish."
 
 Many = Parameter(consume_multiple=True, negative=())
@@ -38,7 +38,7 @@ def run(
     isolation: Literal["none", "device"] | None = None,
     results_dir: Path = Path("test_results"),
     seed: int | None = None,
-) -> int:
+) -> Ending:
     """Send the scenarios to the service in one mode and keep what was seen.
 
     Flags win over environment variables (KVKIT_TEST__ROUNDS=3), which win over the file.
@@ -77,7 +77,7 @@ def run(
     try:
         loaded = load_config(config, flags={key: flag for key, flag in given.items() if flag[1] is not None})
     except ConfigError as error:
-        return _fail(str(error), WRONG_INPUT)
+        return _refuse(str(error))
 
     from kvkit import bench
     from kvkit.report.terminal import reporter
@@ -92,7 +92,7 @@ def compare(
     baseline_stats: Annotated[list[str], Many],
     output: Path = Path("comparison_report.md"),
     generate_charts: Annotated[bool, Parameter(negative=())] = False,
-) -> int:
+) -> Ending:
     """Compare the two modes, paired by request, and write the report.
 
     Parameters
@@ -116,13 +116,13 @@ def compare(
         comparison = compare_runs(with_cache_stats, baseline_stats)
         written = write_report(comparison, output, charts=generate_charts)
     except (ResultsError, ReportError) as error:
-        return _fail(str(error), WRONG_INPUT)
+        return _refuse(str(error))
     print_comparison(comparison, written)
-    return INVALID if comparison.verdict.outcome == "invalid" else DONE
+    return Ending.INVALID if comparison.verdict.outcome == "invalid" else Ending.DONE
 
 
 @app.command
-def init(*, output: Path = Path("test_config_simple.yaml")) -> int:
+def init(*, output: Path = Path("test_config_simple.yaml")) -> Ending:
     """Write a commented test configuration, ready for the addresses.
 
     Parameters
@@ -136,15 +136,15 @@ def init(*, output: Path = Path("test_config_simple.yaml")) -> int:
         with output.open("x", encoding="utf-8") as file:
             file.write(files("kvkit").joinpath("test_config_simple.yaml").read_text(encoding="utf-8"))
     except FileExistsError:
-        return _fail(f"{output}: exists already and is left as it is; choose another --output", WRONG_INPUT)
+        return _refuse(f"{output}: exists already and is left as it is; choose another --output")
     except OSError as error:
-        return _fail(f"{output}: cannot be written ({error.strerror})", WRONG_INPUT)
+        return _refuse(f"{output}: cannot be written ({error.strerror})")
     print(f"{output} written. Put in your addresses, then: kvkit run --config {output} --mode with-cache")
-    return DONE
+    return Ending.DONE
 
 
 @app.command
-def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")] = None) -> int:
+def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")] = None) -> Ending:
     """Serve the emulated engine and Mooncake store, until it is stopped.
 
     An OpenAI-compatible engine with a tiered KV cache, for trying kvkit without vLLM, Mooncake or a GPU.
@@ -152,12 +152,12 @@ def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")]
     from kvkit.emulator import serve
 
     serve(settings or EmulatorSettings())
-    return DONE
+    return Ending.DONE
 
 
-def _fail(message: str, code: int) -> int:
+def _refuse(message: str) -> Ending:
     print(message, file=sys.stderr)
-    return code
+    return Ending.WRONG_INPUT
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         result: Any = app(arguments, result_action="return_value", exit_on_error=False)
     except cyclopts.CycloptsError:
-        sys.exit(WRONG_INPUT)  # cyclopts has printed what is wrong
+        sys.exit(Ending.WRONG_INPUT)  # cyclopts has printed what is wrong
     except EmulatorError as error:
-        sys.exit(_fail(str(error), WRONG_INPUT))
-    sys.exit(result if isinstance(result, int) else DONE)
+        sys.exit(_refuse(str(error)))
+    sys.exit(result if isinstance(result, int) else Ending.DONE)

@@ -24,9 +24,10 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from kvkit.bench import Ending, run
+from kvkit.bench import run
 from kvkit.config import Config
 from kvkit.emulator import Addresses, EmulatorSettings, FaultKind, running
+from kvkit.ending import Ending
 from kvkit.observe import quiet
 from kvkit.results.reader import read_records, read_stats
 from kvkit.results.record import Record
