@@ -1,0 +1,105 @@
+"""One inventory of this machine, isolated from every other: own state folder, own ports, own results."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.playbooks import Played, play
+from tests.ports import free_ports
+
+PORTS = (
+    "mooncake_rpc_port",
+    "mooncake_metrics_port",
+    "mooncake_metadata_port",
+    "mooncake_owner_port",
+    "lmcache_server_port",
+    "lmcache_http_port",
+    "vllm_port",
+)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    inventory: str
+    folder: Path
+    ports: dict[str, int]
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    def play(self, playbook: str, **variables: Any) -> Played:
+        return play(
+            playbook,
+            f"inventory/{self.inventory}",
+            variables={**self.ports, "kv_results_dir": str(self.folder / "results"), **variables},
+            environment={"KVKIT_STATE_DIR": str(self.state)},
+            timeout_s=1800,
+        )
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that was started for this deployment and still runs."""
+        return [process for process in psutil.process_iter() if process.pid != os.getpid() and self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        with suppress(psutil.Error):
+            known = [*process.cmdline(), *process.environ().values(), process.cwd()]
+            known += [file.path for file in process.open_files()]
+            return process.status() != psutil.STATUS_ZOMBIE and any(str(self.state) in text for text in known)
+        return False
+
+    def listening(self) -> set[str]:
+        """Names of the ports that somebody listens on."""
+        return {name for name, port in self.ports.items() if self._answers(port)}
+
+    @staticmethod
+    def _answers(port: int) -> bool:
+        with socket.socket() as sock:
+            sock.settimeout(5)
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    def stats(self, cycle: str) -> dict[tuple[str, str], dict[str, Any]]:
+        """The stats files of a cycle by mode and scenario."""
+        files = (self.folder / "results" / cycle).glob("*_stats_*.json")
+        loaded = [json.loads(file.read_text()) for file in files]
+        return {(stats["mode"], stats["scenario"]): stats for stats in loaded}
+
+    def end(self) -> None:
+        """Kill what is still there, however the test went."""
+        left = self.processes()
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=30)
+
+
+@contextmanager
+def deployed(inventory: str, folder: Path) -> Iterator[Deployment]:
+    deployment = Deployment(inventory, folder, dict(zip(PORTS, free_ports(len(PORTS)), strict=True)))
+    try:
+        yield deployment
+    finally:
+        deployment.end()
+
+
+def abandoned_shared_memory() -> set[str]:
+    """Segments that no process maps: whoever made them is gone, and they stay until the machine restarts."""
+    mapped = ""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            mapped += maps.read_text(errors="replace")
+    return {segment.name for segment in Path("/dev/shm").iterdir() if f"/dev/shm/{segment.name}" not in mapped}
+
+
+def external_tokens(stats: dict[str, Any]) -> list[int]:
+    """Prompt tokens that came from the connector, by round."""
+    return [round_["tokens"]["by_source"]["external"] for round_ in stats["rounds"]]
