@@ -7,32 +7,38 @@ LMCache itself drops unknown keys with a warning or none at all, and turns a val
 Runs on the hosts with the Python of LMCache: standard library and PyYAML. Exit code 1: every fault on a line.
 """
 
+from __future__ import annotations
+
 import re
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+Fits = Callable[[Any], bool]
 
 ADDRESS = r"[^\s:/@]+:[0-9]+"
 
 
-def matches(pattern):
+def matches(pattern: str) -> Fits:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-def whole(least):
+def whole(least: int) -> Fits:
     return lambda value: type(value) is int and value >= least
 
 
-def switch(value):
+def switch(value: Any) -> bool:
     return type(value) is bool
 
 
-def size(value):
+def size(value: Any) -> bool:
     return type(value) in (int, float) and value > 0
 
 
-TOP = {
+TOP: dict[str, tuple[Fits, str]] = {
     "chunk_size": (whole(1), "tokens, a whole number above 0"),
     "local_cpu": (switch, "true or false, without quotes"),
     "max_local_cpu_size": (size, "GiB, a number above 0 (it is the staging buffer also when local_cpu is false)"),
@@ -41,7 +47,7 @@ TOP = {
     "pre_caching_hash_algorithm": (matches("sha256_cbor"), "sha256_cbor, which is the same in every process"),
     "extra_config": (lambda value: isinstance(value, dict), "a mapping"),
 }
-EXTRA = {
+EXTRA: dict[str, tuple[Fits, str]] = {
     "local_hostname": (matches(r"[^\s:/]+"), "this host's address"),
     "metadata_server": (
         matches(rf"P2PHANDSHAKE|https?://{ADDRESS}/metadata"),
@@ -60,7 +66,7 @@ EXTRA = {
 SAME = [("device_name", "mooncake_rdma_devices"), ("master_server_address", "mooncake_master_server_addr")]
 
 
-def faults(found, expected, where):
+def faults(found: dict[str, Any], expected: Mapping[str, tuple[Fits, str]], where: str) -> Iterator[str]:
     """Yield what is wrong with a mapping: unknown and missing keys, and values of another kind."""
     for key in sorted(found.keys() - expected.keys()):
         yield f"{where}{key}: not a key that LMCache reads; allowed: {', '.join(sorted(expected))}"
@@ -71,7 +77,7 @@ def faults(found, expected, where):
             yield f"{where}{key}: found {found[key]!r}, expected {allowed}"
 
 
-def check(config):
+def check(config: Any) -> list[str]:
     """All faults of a configuration, as lines."""
     if not isinstance(config, dict):
         return ["a mapping is expected"]
@@ -89,7 +95,7 @@ def check(config):
     return lines
 
 
-def main():
+def main() -> int:
     path = Path(sys.argv[1])
     try:
         lines = check(yaml.safe_load(path.read_text()))

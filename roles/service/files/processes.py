@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,10 +141,12 @@ def _listening(port: int) -> set[str]:
 
 
 def _open_files(pid: int) -> set[str]:
-    try:
-        return {os.readlink(entry) for entry in (PROC / str(pid) / "fd").iterdir()}
-    except OSError:
-        return set()
+    found = set()
+    with suppress(OSError):
+        for entry in (PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found.add(os.readlink(entry))
+    return found
 
 
 def add_members(state: State, processes: dict[int, Process]) -> list[Process]:

@@ -29,8 +29,6 @@ ASKED = "vllm:external_prefix_cache_queries_total"
 DEGRADED = re.compile(r"operate in degraded mode|entering degraded mode|LMCache is unhealthy")
 COMPLETION_S = 300.0
 """A first request may compile kernels."""
-STORED_S = 30.0
-"""Stores are asynchronous, and counters of `lmcache server` come up a few seconds late."""
 POLL_S = 0.5
 # A proxy named in the environment is not for addresses of the deployment.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -115,8 +113,8 @@ def long_prompt(engine: Engine, tokens: int) -> int:
         words *= 2
 
 
-def connector_engaged(engine: Engine, tokens: int, stored: tuple[str, str]) -> dict[str, Any]:
-    """Counters before and after a prompt of its own.
+def connector_engaged(engine: Engine, tokens: int, stored: tuple[str, str], within_s: float) -> dict[str, Any]:
+    """Counters before and after a prompt of its own; the store has `within_s` seconds, as engines store asynchronously.
 
     Raises:
         NotServing: the engine did not ask its connector, or the store did not get the prompt.
@@ -132,11 +130,11 @@ def connector_engaged(engine: Engine, tokens: int, stored: tuple[str, str]) -> d
         raise NotServing(
             f"the engine did not ask its connector for a new prompt of {length} tokens ({ASKED} stays at {asked:.0f})"
         )
-    end = time.monotonic() + STORED_S
+    end = time.monotonic() + within_s
     while (kept_now := counter(url, name) or 0.0) <= kept:
         if time.monotonic() > end:
             raise NotServing(
-                f"a prompt of {length} tokens did not reach the store within {STORED_S:.0f} s "
+                f"a prompt of {length} tokens did not reach the store within {within_s:.0f} s "
                 f"({name} at {url} stays at {kept:.0f})"
             )
         time.sleep(POLL_S)
@@ -174,7 +172,7 @@ def probe(arguments: argparse.Namespace, key: str) -> dict[str, Any]:
         raise NotServing(f"{arguments.url} does not serve {arguments.model!r}, but: {', '.join(models) or 'nothing'}")
     engine.complete("Hello")
     if arguments.mode == "with-cache":
-        seen = connector_engaged(engine, arguments.tokens, tuple(arguments.stored))
+        seen = connector_engaged(engine, arguments.tokens, tuple(arguments.stored), arguments.stored_within)
     else:
         seen = connector_absent(engine, arguments.tokens)
     if lines := degraded_lines(arguments.log, arguments.offset):
@@ -189,6 +187,7 @@ def main() -> int:
     parser.add_argument("--mode", choices=["with-cache", "baseline"], required=True)
     parser.add_argument("--tokens", type=int, required=True, help="longer than a chunk of the cache")
     parser.add_argument("--stored", nargs=2, metavar=("URL", "COUNTER"), help="rises when the store got something")
+    parser.add_argument("--stored-within", type=float, default=30.0, help="seconds")
     parser.add_argument("--log", type=Path, default=Path(), help="file; empty where the kit knows of none")
     parser.add_argument("--offset", type=int, default=0, help="bytes of the log that were there before this start")
     arguments = parser.parse_args()
