@@ -70,3 +70,16 @@ def test_a_listener_is_found_by_its_port(tool: ModuleType) -> None:
         state = tool.State()
         tool.record_listener(state, listening.getsockname()[1])
     assert os.getpid() in {pid for pid, _ in state.processes}
+
+
+def test_gpu_memory_is_waited_for_until_the_driver_has_freed_it(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = iter([{7, 12}, {7, 12}, {7}])
+    monkeypatch.setattr(tool, "on_gpus", lambda: next(listed))
+    assert tool.until_gpus_are_free({12, 13}, wait_s=60) == set()
+
+
+def test_gpu_memory_that_stays_is_told(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tool, "on_gpus", lambda: {7, 12})
+    assert tool.until_gpus_are_free({12, 13}, wait_s=0) == {12}

@@ -5,7 +5,8 @@ The state file remembers them, because processes that outlive their parent canno
 
     processes.py record STATE --pid PID        add what belongs to PID now
     processes.py record STATE --listening PORT add whoever listens there, and its descendants
-    processes.py clear STATE --wait S [--kill] wait until it is gone, remove its shared memory, delete STATE
+    processes.py clear STATE --wait S [--kill] [--gpu]
+                                               wait until it is gone, remove its shared memory, delete STATE
     processes.py memory DIRECTORY              bytes that the services with their state in it hold now
 
 Runs on the hosts: standard library only, Python 3.9 and newer. Prints JSON; exit code 1: something is still there.
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +29,9 @@ from pathlib import Path
 PROC = Path("/proc")
 SHARED_MEMORY = "/dev/shm/"  # noqa: S108 (the kernel's place for it, not a temporary file)
 POLL_S = 0.1
+NVIDIA_SMI = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
+ANSWER_S = 10.0
+"""nvidia-smi hangs for good when a GPU fell off the bus."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +188,32 @@ def mapped_by_anyone() -> set[str]:
     return set().union(*(mapped_by(pid) for pid in living()))
 
 
-def clear(path: Path, wait_s: float, kill: bool) -> dict[str, list[str]]:
+def on_gpus() -> set[int]:
+    """Processes that hold GPU memory, after the driver; it lists them a while longer than they live."""
+    listed = subprocess.run(  # noqa: S603 (a constant)
+        NVIDIA_SMI, capture_output=True, text=True, timeout=ANSWER_S, check=True
+    )
+    return {int(line) for line in listed.stdout.split() if line.isdigit()}
+
+
+def until_gpus_are_free(pids: set[int], wait_s: float) -> set[int]:
+    """Wait until none of the processes holds GPU memory, at most `wait_s` seconds; returns those that still do."""
+    end = time.monotonic() + wait_s
+    while holding := on_gpus() & pids:
+        if time.monotonic() > end:
+            break
+        time.sleep(POLL_S)
+    return holding
+
+
+def clear(path: Path, wait_s: float, kill: bool, gpu: bool) -> dict[str, list[str]]:
     """See that nothing of the service is left.
 
     Returns:
         `killed` and `alive`: processes as text; `removed`: shared memory segments.
+
+    Raises:
+        OSError, subprocess.SubprocessError: nvidia-smi is missing, fails or hangs.
     """
     state = State.read(path)
     members = until_gone(state, wait_s)
@@ -197,13 +223,17 @@ def clear(path: Path, wait_s: float, kill: bool) -> dict[str, list[str]]:
             os.kill(process.pid, signal.SIGKILL)
         killed = [_told(p) for p in members]
         members = until_gone(state, wait_s)
-    if not members:
+    alive = [_told(p) for p in members]
+    if gpu and not members:
+        holding = until_gpus_are_free({pid for pid, _ in state.processes}, wait_s)
+        alive = [f"{pid} (ended, but its GPU memory is not free)" for pid in sorted(holding)]
+    if not alive:
         removed = remove_shared_memory(state.shared_memory, mapped_by_anyone)
         path.unlink(missing_ok=True)
     else:
         removed = []
         state.write(path)
-    return {"killed": killed, "alive": [_told(p) for p in members], "removed": removed}
+    return {"killed": killed, "alive": alive, "removed": removed}
 
 
 def memory(directory: Path) -> int:
@@ -240,6 +270,7 @@ def main() -> int:
     whom.add_argument("--listening", type=int, metavar="PORT")
     clearing.add_argument("--wait", type=float, required=True, help="seconds")
     clearing.add_argument("--kill", action="store_true", help="kill what is left after that")
+    clearing.add_argument("--gpu", action="store_true", help="wait until its GPU memory is free as well")
     measuring = actions.add_parser("memory")
     measuring.add_argument("directory", type=Path)
     arguments = parser.parse_args()
@@ -259,7 +290,11 @@ def main() -> int:
         state.write(arguments.state)
         print(json.dumps(state.__dict__))
         return 0
-    left = clear(arguments.state, arguments.wait, arguments.kill)
+    try:
+        left = clear(arguments.state, arguments.wait, arguments.kill, arguments.gpu)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"cannot ask the driver who holds GPU memory: {error}", file=sys.stderr)
+        return 1
     print(json.dumps(left))
     return 1 if left["alive"] else 0
 
