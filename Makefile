@@ -6,6 +6,8 @@ INVENTORY ?= inventory/local
 ARGS ?=
 
 bin := .venv/bin
+# Python compiles what is imported; compiling everything would take a third of the installation.
+install = $(bin)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable
 # ansible-lint and the tests look for ansible-playbook on the PATH.
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
@@ -29,11 +31,11 @@ check: .venv/dev.stamp
 	$(PYTHON) -m venv .venv
 
 .venv/cycle.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[ansible,charts]'
+	$(install) '.[ansible,charts]'
 	touch $@
 
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(bin)/python -m pip install --quiet --constraint constraints.txt --editable '.[ansible,charts,dev]'
+	$(install) '.[ansible,charts,dev]'
 	touch $@ .venv/cycle.stamp
 
 # Takes what an environment without constraints would hold today.
