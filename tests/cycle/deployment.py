@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.playbooks import Played, play
+from tests.playbooks import PROJECT, Played, play
 from tests.ports import free_ports
 
 PORTS = (
@@ -48,9 +48,19 @@ class Deployment:
 
     def processes(self) -> list[psutil.Process]:
         """Everything that was started for this deployment and still runs."""
-        return [process for process in psutil.process_iter() if process.pid != os.getpid() and self._owns(process)]
+        recorded = self._recorded()
+        return [
+            process
+            for process in psutil.process_iter()
+            if process.pid != os.getpid() and (process.pid in recorded or self._is_named_in(process))
+        ]
 
-    def _owns(self, process: psutil.Process) -> bool:
+    def _recorded(self) -> set[int]:
+        """What the kit noted as parts of its services: vLLM's workers overwrite their command line and environment."""
+        states = (self.state / "services").glob("*/processes.json")
+        return {pid for state in states for pid, _started in json.loads(state.read_text())["processes"]}
+
+    def _is_named_in(self, process: psutil.Process) -> bool:
         with suppress(psutil.Error):
             known = [*process.cmdline(), *process.environ().values(), process.cwd()]
             known += [file.path for file in process.open_files()]
@@ -98,6 +108,17 @@ def abandoned_shared_memory() -> set[str]:
         with suppress(OSError):
             mapped += maps.read_text(errors="replace")
     return {segment.name for segment in Path("/dev/shm").iterdir() if f"/dev/shm/{segment.name}" not in mapped}
+
+
+def vllm_workers() -> list[str]:
+    """Processes of any vLLM that run below this checkout: those that lost their parent name no folder of ours any more."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            title = " ".join(process.cmdline())
+            if title.startswith("VLLM::") and Path(process.cwd()).is_relative_to(PROJECT):
+                found.append(f"{process.pid} {title.strip()}")
+    return found
 
 
 def external_tokens(stats: dict[str, Any]) -> list[int]:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cycle.deployment import Deployment, abandoned_shared_memory, deployed, external_tokens
+from tests.cycle.deployment import (
+    Deployment,
+    abandoned_shared_memory,
+    deployed,
+    external_tokens,
+    vllm_workers,
+)
 
 pytestmark = [pytest.mark.cycle, pytest.mark.real]
 
@@ -74,6 +80,7 @@ def test_a_hit_takes_less_than_half_of_computing(cycle: Cycle, deployment: Deplo
 
 def test_nothing_is_left_running(cycle: Cycle, deployment: Deployment) -> None:
     assert deployment.processes() == []
+    assert vllm_workers() == []
     assert deployment.listening() == set()
     assert cycle.abandoned_after - cycle.abandoned_before == set()
 
