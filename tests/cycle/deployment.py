@@ -111,7 +111,7 @@ def abandoned_shared_memory() -> set[str]:
 
 
 def vllm_workers() -> list[str]:
-    """Processes of any vLLM that run below this checkout: those that lost their parent name no folder of ours any more."""
+    """Of any deployment of this checkout: orphans name no folder of theirs any more."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
