@@ -84,12 +84,15 @@ class Deployment:
         return {(stats["mode"], stats["scenario"]): stats for stats in loaded}
 
     def end(self) -> None:
-        """Kill what is still there, however the test went."""
+        """Kill what is still there, however the test went, and remove the memory that only those processes shared."""
+        abandoned_before = abandoned_shared_memory()
         left = self.processes()
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=30)
+        for name in abandoned_shared_memory() - abandoned_before if left else ():
+            Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 @contextmanager
