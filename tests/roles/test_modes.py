@@ -21,10 +21,10 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def commands_with_a_broken_baseline() -> dict[str, Any]:
-    """The inventory's, but what starts the baseline starts nothing."""
+def commands_with_a_broken_cache() -> dict[str, Any]:
+    """The inventory's, but what starts the engine with the cache starts nothing."""
     commands = yaml.safe_load((PROJECT / "inventory/local/group_vars/all.yml").read_text())["vllm_external"]
-    return {**commands, "baseline": {**commands["baseline"], "start": ["true"]}}
+    return {**commands, "with-cache": {**commands["with-cache"], "start": ["true"]}}
 
 
 @dataclass
@@ -55,10 +55,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         story.step("with cache", "serve", kv_mode="with-cache")
         story.step("with cache again", "serve", kv_mode="with-cache")
         story.step("baseline", "serve", kv_mode="baseline")
+        noted = deployment.state / "found.json"
+        noted.rename(deployment.folder / "found.json")  # as if the baseline had been running before the kit came
+        story.step("broken", "serve", fails=True, kv_mode="with-cache", vllm_external=commands_with_a_broken_cache())
+        (deployment.folder / "found.json").rename(noted)
         story.step("restored", "restore")
-        story.step("running", "serve", kv_mode="with-cache")
-        (deployment.state / "found.json").unlink()  # as if it had been running before the kit came
-        story.step("broken", "serve", fails=True, kv_mode="baseline", vllm_external=commands_with_a_broken_baseline())
         yield story
 
 
@@ -100,10 +101,10 @@ def test_after_restoring_nothing_is_noted_any_more(story: Story) -> None:
 
 
 def test_a_failed_start_puts_back_the_mode_that_was_found(story: Story) -> None:
-    assert story.engine["broken"] == story.engine["running"]
+    assert story.engine["broken"] == story.engine["baseline"]
     assert "vllm_port" in story.listening["broken"]
 
 
 def test_a_failed_start_says_why(story: Story) -> None:
     said = story.played["broken"].text
-    assert "could not serve in the mode baseline and was put back. vllm on this_machine: it ended" in said
+    assert "could not serve in the mode with-cache and was put back. vllm on this_machine: it ended" in said
