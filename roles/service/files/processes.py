@@ -59,6 +59,7 @@ class State:
         return cls(**json.loads(path.read_text())) if path.exists() else cls()
 
     def write(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_text(json.dumps(self.__dict__, indent=1) + "\n")
 
 
