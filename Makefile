@@ -33,23 +33,25 @@ lint: .venv/dev.stamp
 unit: .venv/dev.stamp
 	$(bin)/pytest -m 'not playbook and not cycle and not real'
 
+# The pip that comes with Python 3.11 takes twice as long.
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 
 .venv/cycle.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(install) '.[ansible,charts]'
+	$(install) '.[ansible,charts,local]'
 	touch $@
 
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(install) '.[ansible,charts,dev]'
+	$(install) '.[ansible,charts,local,dev]'
 	touch $@ .venv/cycle.stamp
 
 # Takes what an environment without constraints would hold today.
 constraints:
 	rm -rf build/newest
 	$(PYTHON) -m venv build/newest
-	build/newest/bin/python -m pip install --quiet '.[ansible,charts,dev]'
-	{ sed -n '/^#/p' constraints.txt; build/newest/bin/python -m pip freeze --exclude kvkit; } > build/constraints.txt
+	build/newest/bin/python -m pip install --quiet --upgrade pip '.[ansible,charts,local,dev]'
+	{ sed -n '/^#/p' constraints.txt; build/newest/bin/python -m pip freeze --all --exclude kvkit --exclude setuptools; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
 clean:
