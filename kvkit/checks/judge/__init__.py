@@ -1,0 +1,1 @@
+"""What judges: from gathered facts to verdicts, looking at nothing itself."""

@@ -1,0 +1,7 @@
+"""Judgements on `mooncake`."""
+
+from __future__ import annotations
+
+from ..check import Check
+
+CHECKS: tuple[Check, ...] = ()

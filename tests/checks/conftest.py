@@ -1,0 +1,31 @@
+"""Counts the corpus: planted faults that were caught, and healthy hosts that were left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+PLANTED: dict[str, str] = {}
+HEALTHY: dict[str, str] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None] | pytest.TestReport:
+    report: pytest.TestReport = yield  # type: ignore[assignment, misc]
+    if call.when == "call" and report.passed:
+        for name, caught in (("planted", PLANTED), ("healthy", HEALTHY)):
+            if marker := item.get_closest_marker(name):
+                caught[item.nodeid] = marker.args[0]
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if PLANTED or HEALTHY:
+        terminalreporter.section("preflight corpus")
+        terminalreporter.line(
+            f"planted faults caught by their own check: {len(PLANTED)}, by {len(set(PLANTED.values()))} ids"
+        )
+        terminalreporter.line(
+            f"healthy hosts without fail or warn: {len(HEALTHY)} ({', '.join(sorted(HEALTHY.values()))})"
+        )
