@@ -11,7 +11,7 @@ install = $(bin)/python -m pip install --quiet --no-compile --constraint constra
 # ansible-lint and the tests look for ansible-playbook on the PATH.
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
-.PHONY: cycle test check lint unit constraints clean
+.PHONY: cycle test check lint unit docs constraints clean
 
 cycle: .venv/cycle.stamp
 	$(bin)/ansible-playbook -i $(INVENTORY) playbooks/site.yml $(ARGS)
@@ -32,6 +32,10 @@ lint: .venv/dev.stamp
 
 unit: .venv/dev.stamp
 	$(bin)/pytest -m 'not playbook and not cycle and not real'
+
+# One page a check, from the registries.
+docs: .venv/dev.stamp
+	$(bin)/python docs/make_check_pages.py
 
 # The pip that comes with Python 3.11 takes twice as long.
 .venv/bin/python:
