@@ -14,6 +14,8 @@ from .judge import lmcache as judge_lmcache
 from .judge import mooncake as judge_mooncake
 from .judge import network as judge_network
 from .judge import rdma as judge_rdma
+from .judge import rdma_addressing as judge_rdma_addressing
+from .judge import rdma_host as judge_rdma_host
 from .judge import versions as judge_versions
 from .judge import vllm as judge_vllm
 from .target import Target
@@ -37,6 +39,8 @@ CHECKS: tuple[Check, ...] = (
     *judge_host.CHECKS,
     *judge_accelerators.CHECKS,
     *judge_rdma.CHECKS,
+    *judge_rdma_addressing.CHECKS,
+    *judge_rdma_host.CHECKS,
     *judge_network.CHECKS,
     *judge_versions.CHECKS,
     *judge_mooncake.CHECKS,
