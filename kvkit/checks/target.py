@@ -90,6 +90,8 @@ class Target:
     peers: tuple[str, ...] = ()
     """Addresses of the other vLLM hosts."""
     results_dir: str = ""
+    state_dir: str = ""
+    """What the kit owns on the host; the processes of its own services are recorded there."""
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Target:

@@ -1,12 +1,96 @@
-"""Section `mooncake` of the facts."""
+"""Section `mooncake`: what the master says of itself, and a canary through the store.
+
+{"health": {"status", "body"}, "metrics": {name: value}, "metrics_status", "metrics_head": the first lines of what
+answered, "metadata": {"status", "body"} or null, "segments": [{"name", "reachable"}], "canary": null or {"problem",
+"key", "size", "put_s", "get_s", "same", "protocol_used", "removed"}}
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
+import socket
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..host import Host
-from ..target import Target
+from ..target import VLLM, Target
+from . import canary
+from .web import get, samples
+
+METRICS = (
+    "master_key_count",
+    "master_total_capacity_bytes",
+    "master_allocated_bytes",
+    "master_active_clients",
+    "master_put_start_alloc_failures_total",
+    "master_successful_evictions_total",
+)
+CANARY_BYTES = 4 << 20
+CANARY_LIMIT_S = 45.0
 
 
 def gather(host: Host, target: Target) -> dict[str, Any]:
-    return {}
+    told: dict[str, Any] = {"health": None, "metrics": {}, "metadata": None, "segments": [], "canary": None}
+    if not target.uses_store or not target.mooncake_host or not target.mooncake_metrics_port:
+        return told
+    base = f"http://{target.mooncake_host}:{target.mooncake_metrics_port}"
+    metrics = get(f"{base}/metrics", target.timeout_s)
+    told["metrics_status"] = metrics["status"]
+    told["metrics_error"] = metrics.get("error", "")
+    if not metrics["status"]:
+        return told
+    told["metrics"] = samples(metrics["body"], METRICS)
+    told["metrics_head"] = " ".join(metrics["body"].split())[:120]
+    told["health"] = get(f"{base}/health", target.timeout_s)
+    told["version"] = get(f"{base}/version", target.timeout_s)
+    if target.mooncake_metadata_port:
+        address = f"http://{target.mooncake_host}:{target.mooncake_metadata_port}/metadata?key=kvkit_preflight"
+        told["metadata"] = get(address, target.timeout_s)
+    if told["metrics"]:
+        told["segments"] = _segments(base, target)
+        told["canary"] = _canary(host, target, base)
+    return told
+
+
+def _segments(base: str, target: Target) -> list[dict[str, Any]]:
+    """Of every registered segment, whether somebody still listens where it says that its owner is."""
+    answer = get(f"{base}/get_all_segments", target.timeout_s)
+    names = [line.strip() for line in answer["body"].splitlines() if ":" in line] if answer["status"] == 200 else []
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        states = pool.map(lambda name: _answers(name, target.timeout_s), names)
+        return [{"name": name, "reachable": state} for name, state in zip(names, states)]
+
+
+def _answers(name: str, limit_s: float) -> bool:
+    host, _, port = name.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=limit_s):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _canary(host: Host, target: Target, base: str) -> dict[str, Any] | None:
+    if not (target.canary and target.stack_python and VLLM in target.parts) or target.engine == "emulated":
+        return None
+    key = f"kvkit_preflight_{uuid.uuid4().hex}"
+    metadata = f"http://{target.mooncake_host}:{target.mooncake_metadata_port}/metadata"
+    wanted = {
+        "key": key,
+        "size": CANARY_BYTES,
+        "local_hostname": target.local_hostname or "127.0.0.1",
+        "metadata_server": metadata if target.mooncake_metadata_port else "P2PHANDSHAKE",
+        "protocol": target.protocol,
+        "rdma_devices": ",".join(target.rdma_devices),
+        "master": f"{target.mooncake_host}:{target.mooncake_rpc_port}",
+        "metrics": base,
+    }
+    ran = host.run([target.stack_python, "-c", inspect.getsource(canary)], CANARY_LIMIT_S, json.dumps(wanted))
+    sent = {"key": key, "size": CANARY_BYTES}
+    try:
+        return {**sent, **json.loads(ran.out)}
+    except ValueError:
+        last = ran.err.strip().splitlines()[-1:] or [f"exit code {ran.rc}"]
+        return {**sent, "problem": ran.problem or last[0]}

@@ -1,12 +1,169 @@
-"""Section `network` of the facts."""
+"""Section `network`: names, ports, proxies, and the MTU of the path.
+
+{"names": {name: {"addresses": [...]} or {"error": text}},
+"ports": [{"host", "port", "purpose", "kit" (whether the kit starts the server itself), "state", "ms"}],
+"listening": [{"port", "address", "pid", "command"}], "proxies": {variable: address without credentials},
+"no_proxy": text, "paths": [{"host", "device", "mtu"}], "port_range": [low, high], "closing": connections in TIME_WAIT}
+
+`state` of a port: `open`; `refused`: nobody listens; `filtered`: no answer at all; `slow`: open, after half the limit
+or more; `unreachable`: no route, or the name does not resolve.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..host import Host
-from ..target import Target
+from ..target import LOADGEN, VLLM, Target
+
+SLOW_SHARE = 0.5
+"""A connection that takes this share of the limit is lost as soon as anything else happens."""
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 def gather(host: Host, target: Target) -> dict[str, Any]:
-    return {}
+    wanted = endpoints(target)
+    names = sorted({name for name in (*(one["host"] for one in wanted), target.local_hostname, *target.peers) if name})
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        resolved = dict(zip(names, pool.map(_resolve, names)))
+        states = list(pool.map(lambda one: _connect(one["host"], one["port"], target.timeout_s), wanted))
+    return {
+        "names": resolved,
+        "ports": [{**one, **state} for one, state in zip(wanted, states)],
+        "listening": _listening(host),
+        "proxies": {name: without_credentials(os.environ[name]) for name in PROXIES if os.environ.get(name)},
+        "no_proxy": os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "",
+        "paths": _paths(host, target, resolved),
+        "port_range": [
+            int(part) for part in (host.read(host.procfs / "sys/net/ipv4/ip_local_port_range") or "").split()
+        ],
+        "closing": _closing(host),
+    }
+
+
+def endpoints(target: Target) -> list[dict[str, Any]]:
+    """Every server that this host has to reach, and whether the kit is the one that starts it."""
+    found: list[dict[str, Any]] = []
+
+    def add(host: str, port: int, purpose: str, kit: bool) -> None:
+        if host and port:
+            found.append({"host": host, "port": port, "purpose": purpose, "kit": kit})
+
+    if target.uses_store:
+        managed = target.mooncake_managed
+        add(target.mooncake_host, target.mooncake_rpc_port, "Mooncake master RPC", managed)
+        add(target.mooncake_host, target.mooncake_metrics_port, "Mooncake master metrics", managed)
+        add(target.mooncake_host, target.mooncake_metadata_port, "Mooncake metadata", managed)
+    if target.connector == "lmcache-mp" and VLLM in target.parts and target.engine == "vllm":
+        add(target.lmcache_host, target.lmcache_port, "LMCache server", True)
+        add(target.lmcache_host, target.lmcache_http_port, "LMCache server HTTP", True)
+    if LOADGEN in target.parts:
+        for url in target.vllm_urls:
+            host, port = address_of(url)
+            add(host, port, "vLLM", True)
+    return found
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of an http or https address."""
+    found = re.match(r"(https?)://(\[[^\]]+\]|[^/:]+)(?::(\d+))?", url)
+    if found is None:
+        return "", 0
+    return found[2].strip("[]"), int(found[3] or (443 if found[1] == "https" else 80))
+
+
+def without_credentials(address: str) -> str:
+    return re.sub(r"//[^/@]*@", "//***@", address)
+
+
+def _resolve(name: str) -> dict[str, Any]:
+    try:
+        return {"addresses": sorted({str(info[4][0]) for info in socket.getaddrinfo(name, None)})}
+    except OSError as error:
+        return {"error": error.strerror or str(error)}
+
+
+def _connect(host: str, port: int, limit_s: float) -> dict[str, Any]:
+    start = time.monotonic()
+
+    def told(state: str) -> dict[str, Any]:
+        return {"state": state, "ms": round((time.monotonic() - start) * 1000, 1)}
+
+    try:
+        with socket.create_connection((host, port), timeout=limit_s):
+            return told("slow" if time.monotonic() - start >= limit_s * SLOW_SHARE else "open")
+    except ConnectionRefusedError:
+        return told("refused")
+    except (TimeoutError, socket.timeout):
+        return told("filtered")
+    except OSError:
+        return told("unreachable")
+
+
+def _listening(host: Host) -> list[dict[str, Any]]:
+    sockets = {}
+    for table in ("tcp", "tcp6"):
+        for line in (host.read(host.procfs / "net" / table) or "").splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == "0A":
+                address, _, port = fields[1].rpartition(":")
+                sockets[fields[9]] = (int(port, 16), _address(address))
+    owners = _owners(host, set(sockets))
+    return [
+        {"port": port, "address": address, **owners.get(inode, {"pid": 0, "command": ""})}
+        for inode, (port, address) in sorted(sockets.items(), key=lambda item: item[1])
+    ]
+
+
+def _address(text: str) -> str:
+    """The kernel writes words of four bytes in the machine's order (little-endian on every host that runs vLLM)."""
+    raw = b"".join(bytes.fromhex(text[i : i + 8])[::-1] for i in range(0, len(text), 8))
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def _owners(host: Host, inodes: set[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name in host.names(host.procfs):
+        if not name.isdigit() or len(found) == len(inodes):
+            continue
+        for link in host.names(host.procfs / name / "fd"):
+            try:
+                inode = os.readlink(host.procfs / name / "fd" / link)[8:-1]
+            except OSError:
+                continue
+            if inode in inodes and inode not in found:
+                command = (host.read(host.procfs / name / "cmdline") or "").replace("\0", " ")
+                found[inode] = {"pid": int(name), "command": command[:120]}
+    return found
+
+
+def _paths(host: Host, target: Target, resolved: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The device by which each peer and the store are reached, and its MTU, or the path's where the kernel learnt it."""
+    found = []
+    for name in sorted({target.mooncake_host, *target.peers} - {""}) if target.uses_store else ():
+        address = next(iter(resolved.get(name, {}).get("addresses", [])), "")
+        ran = host.run(["ip", "-j", "route", "get", address], target.timeout_s) if address else None
+        try:
+            route = json.loads(ran.out)[0] if ran is not None and ran.ok else {}
+        except (ValueError, IndexError):
+            route = {}
+        device = str(route.get("dev", ""))
+        mtu = next((int(metric["mtu"]) for metric in route.get("metrics", []) if "mtu" in metric), None)
+        if device and mtu is None:
+            text = host.read(host.sysfs / "class/net" / device / "mtu")
+            mtu = int(text) if text else None
+        if device:
+            found.append({"host": name, "device": device, "mtu": mtu})
+    return found
+
+
+def _closing(host: Host) -> int:
+    found = re.search(r"^TCP: .*\btw (\d+)", host.read(host.procfs / "net/sockstat") or "", re.MULTILINE)
+    return int(found[1]) if found else 0

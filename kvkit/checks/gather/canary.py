@@ -1,0 +1,88 @@
+"""Run inside the stack's own Python: one key through the store and back, then gone.
+
+`python -c SOURCE` reads {"key", "size", "local_hostname", "metadata_server", "protocol", "rdma_devices", "master",
+"metrics", "limit_s"} from standard input and prints {"problem", "put_s", "get_s", "same", "protocol_used", "removed"}.
+It brings no segment of its own: nothing is left of it when it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import urllib.parse
+import urllib.request
+from typing import Any
+
+
+def protocol_of(metrics: str, key: str) -> str:
+    """What the master says carried the key: `/query_key` tells the real one, the segment only the one asked for."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{metrics}/query_key?key={urllib.parse.quote(key)}", timeout=5) as answer:
+        text = answer.read().decode()
+    place = text.find('"protocol_":"')
+    return text[place + 13 :].partition('"')[0] if place >= 0 else ""
+
+
+def try_out(store: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    key, value = wanted["key"], os.urandom(wanted["size"])
+    code = store.setup(
+        wanted["local_hostname"],
+        wanted["metadata_server"],
+        0,
+        max(4 * wanted["size"], 16 << 20),
+        wanted["protocol"],
+        wanted["rdma_devices"],
+        wanted["master"],
+    )
+    if code != 0:
+        return {"problem": f"setup answers {code}"}
+    told: dict[str, Any] = {"problem": "", "protocol_used": "", "removed": True}
+    try:
+        start = time.perf_counter()
+        code = store.put(key, value)
+        told["put_s"] = time.perf_counter() - start
+        if code != 0:
+            return {**told, "problem": f"put answers {code}"}
+        told["protocol_used"] = protocol_of(wanted["metrics"], key)
+        start = time.perf_counter()
+        read = store.get(key)
+        told["get_s"] = time.perf_counter() - start
+        told["same"] = read == value
+    finally:
+        told["removed"] = removed(store, key)
+    return told
+
+
+def removed(store: Any, key: str) -> bool:
+    """By force: a key that was just read is leased for seconds (default_kv_lease_ttl), and would stay until then."""
+    store.remove(key, True)
+    return bool(store.is_exist(key) == 0)
+
+
+def main() -> None:
+    # Mooncake writes its log to both standard streams: the answer gets one of its own.
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    wanted = json.load(sys.stdin)
+    os.environ["MC_STORE_CLIENT_SETUP_RETRIES"] = "1"
+    os.environ["MC_TRANSFER_TIMEOUT"] = "5"
+    try:
+        from mooncake.store import MooncakeDistributedStore  # noqa: PLC0415  only in the stack's environment
+    except ImportError as error:
+        told: dict[str, Any] = {"problem": f"mooncake cannot be imported: {error}"}
+    else:
+        store = MooncakeDistributedStore()
+        try:
+            told = try_out(store, wanted)
+        except OSError as error:
+            told = {"problem": str(error)}
+        finally:
+            store.close()
+    json.dump(told, answer)
+    answer.flush()
+
+
+if __name__ == "__main__":
+    main()
