@@ -11,6 +11,7 @@ from .host import Host
 from .judge import accelerators as judge_accelerators
 from .judge import host as judge_host
 from .judge import lmcache as judge_lmcache
+from .judge import lmcache_file as judge_lmcache_file
 from .judge import mooncake as judge_mooncake
 from .judge import network as judge_network
 from .judge import rdma as judge_rdma
@@ -44,6 +45,7 @@ CHECKS: tuple[Check, ...] = (
     *judge_network.CHECKS,
     *judge_versions.CHECKS,
     *judge_mooncake.CHECKS,
+    *judge_lmcache_file.CHECKS,
     *judge_lmcache.CHECKS,
     *judge_vllm.CHECKS,
 )

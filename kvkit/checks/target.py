@@ -31,6 +31,8 @@ class Target:
     """What the host does: its groups in the inventory."""
     stage: str = "any"
     """`before`: what the kit starts itself does not run yet; `after`: it must run; `any`: it may."""
+    mode: str = ""
+    """`with-cache` or `baseline`: what the engine was started as; empty: not known."""
     engine: str = "vllm"
     """`vllm`, or `emulated`: nothing of the stack is installed then."""
     device: str = "cuda"
@@ -72,8 +74,8 @@ class Target:
     vllm_host: str = ""
     vllm_port: int = 0
     vllm_model: str = ""
-    vllm_pid: int = 0
-    vllm_log: str = ""
+    api_key: str = ""
+    """Sent to the engines, and never in a finding."""
     vllm_unit: str = ""
     """Its systemd unit, where systemd runs it."""
     vllm_urls: tuple[str, ...] = ()
@@ -111,6 +113,7 @@ class Target:
             ("connector", CONNECTORS),
             ("protocol", PROTOCOLS),
             ("engine", ("vllm", "emulated")),
+            ("mode", ("with-cache", "baseline", "")),
         ):
             if getattr(target, name) not in allowed:
                 raise TargetError(f"{name}: found {getattr(target, name)!r}; allowed are {', '.join(allowed)}")

@@ -145,7 +145,7 @@ def _owners(host: Host, inodes: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def _paths(host: Host, target: Target, resolved: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The device by which each peer and the store are reached, and its MTU, or the path's where the kernel learnt it."""
+    """The device towards each peer and the store, and its MTU, or the path's where the kernel has learnt it."""
     found = []
     for name in sorted({target.mooncake_host, *target.peers} - {""}) if target.uses_store else ():
         address = next(iter(resolved.get(name, {}).get("addresses", [])), "")

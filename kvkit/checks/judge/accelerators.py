@@ -107,7 +107,7 @@ def driver_cuda(sections: Any, target: Target) -> Iterator[Verdict]:
     needs=("accelerators",),
 )
 def memory_leftover(accelerators: Any, target: Target) -> Iterator[Verdict]:
-    if not _applies(target) or target.stage != "before" or accelerators["nvidia_smi"] or target.vllm_pid:
+    if not _applies(target) or target.stage != "before" or accelerators["nvidia_smi"]:
         return
     holders = accelerators["processes"]
     if holders:
