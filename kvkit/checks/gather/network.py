@@ -2,8 +2,9 @@
 
 {"names": {name: {"addresses": [...]} or {"error": text}},
 "ports": [{"host", "port", "purpose", "kit" (whether the kit starts the server itself), "state", "ms"}],
-"listening": [{"port", "address", "pid", "command"}], "proxies": {variable: address without credentials},
-"no_proxy": text, "paths": [{"host", "device", "mtu"}], "port_range": [low, high], "closing": connections in TIME_WAIT}
+"peers": {address: state of a data port}, "listening": [{"port", "address", "pid", "command"}],
+"proxies": {variable: address without credentials}, "no_proxy": text, "paths": [{"host", "device", "mtu"}],
+"port_range": [low, high], "closing": connections in TIME_WAIT}
 
 `state` of a port: `open`; `refused`: nobody listens; `filtered`: no answer at all; `slow`: open, after half the limit
 or more; `unreachable`: no route, or the name does not resolve.
@@ -25,6 +26,9 @@ from ..target import LOADGEN, VLLM, Target
 SLOW_SHARE = 0.5
 """A connection that takes this share of the limit is lost as soon as anything else happens."""
 
+DATA_PORT = 15000
+"""The first of the transfer engine's. A host that lets it through answers, if only with a refusal."""
+
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
@@ -34,9 +38,11 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
     with ThreadPoolExecutor(max_workers=16) as pool:
         resolved = dict(zip(names, pool.map(_resolve, names)))
         states = list(pool.map(lambda one: _connect(one["host"], one["port"], target.timeout_s), wanted))
+        reached = list(pool.map(lambda peer: _connect(peer, DATA_PORT, target.timeout_s), target.peers))
     return {
         "names": resolved,
         "ports": [{**one, **state} for one, state in zip(wanted, states)],
+        "peers": {peer: told["state"] for peer, told in zip(target.peers, reached)},
         "listening": _listening(host),
         "proxies": {name: without_credentials(os.environ[name]) for name in PROXIES if os.environ.get(name)},
         "no_proxy": os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "",
