@@ -35,9 +35,16 @@ class FleetCheck:
         return f"docs/checks/{self.id}.md"
 
 
-def judge_fleet(hosts: Hosts) -> list[Finding]:
-    """The findings of the fleet; none where there are fewer than two hosts."""
+def judge_fleet(hosts: Hosts, now: float | None = None) -> list[Finding]:
+    """The findings of the fleet; none where there are fewer than two hosts.
+
+    Args:
+        hosts: the facts of those that answered.
+        now: the control node's clock, after the last of them did.
+    """
     found = []
+    if now is not None:
+        hosts = {host: {**facts, "call": {**facts.get("call", {}), "returned": now}} for host, facts in hosts.items()}
     for check in FLEET_CHECKS if len(hosts) > 1 else ():
         try:
             verdicts = list(check.judge(hosts))
@@ -134,17 +141,20 @@ def _dtype(hosts: Hosts) -> Iterator[Verdict]:
 
 
 def _clock(hosts: Hosts) -> Iterator[Verdict]:
-    """Each host's clock against the control node's: `offset_s` is added where the facts arrive."""
-    told = _values(hosts, lambda facts: facts["system"].get("offset_s"))
-    if len(told) < 2:
+    """How far two clocks are apart for certain: a call was sent and had its answer by the control node's clock."""
+    calls = _values(hosts, lambda facts: facts["call"] if facts["call"].get("sent") else None)
+    if len(calls) < 2:
         return
-    spread = max(told.values()) - min(told.values())
-    slack = max(_values(hosts, lambda facts: facts["system"].get("round_trip_s")).values(), default=0.0)
-    if spread > CLOCK_LIMIT_S + slack:
-        early, late = min(told, key=lambda host: told[host]), max(told, key=lambda host: told[host])
-        yield failed(f"{late} is {spread:.1f} s ahead of {early}", f"within {CLOCK_LIMIT_S:g} s", "")
+    ahead_at_least = {host: call["arrived"] - call["returned"] for host, call in calls.items()}
+    ahead_at_most = {host: call["arrived"] - call["sent"] for host, call in calls.items()}
+    late = max(ahead_at_least, key=lambda host: ahead_at_least[host])
+    early = min(ahead_at_most, key=lambda host: ahead_at_most[host])
+    apart = ahead_at_least[late] - ahead_at_most[early]
+    if apart > CLOCK_LIMIT_S:
+        yield failed(f"{late} is at least {apart:.1f} s ahead of {early}", f"within {CLOCK_LIMIT_S:g} s", "")
     else:
-        yield passed(f"within {spread:.2f} s, as far as a round trip of {slack:.2f} s tells")
+        longest = max(call["returned"] - call["sent"] for call in calls.values())
+        yield passed(f"no two are certainly apart; differences below {longest:.0f} s cannot be told this way")
 
 
 def _master(hosts: Hosts) -> Iterator[Verdict]:

@@ -33,6 +33,8 @@ class Target:
     """`before`: what the kit starts itself does not run yet; `after`: it must run; `any`: it may."""
     mode: str = ""
     """`with-cache` or `baseline`: what the engine was started as; empty: not known."""
+    kit_serves: bool = False
+    """Whether the kit starts the engines and LMCache's server: their silence is then no fault before it did."""
     engine: str = "vllm"
     """`vllm`, or `emulated`: nothing of the stack is installed then."""
     device: str = "cuda"
@@ -76,6 +78,8 @@ class Target:
     vllm_model: str = ""
     api_key: str = ""
     """Sent to the engines, and never in a finding."""
+    vllm_external: bool = False
+    """Whether the user's own commands start the engine."""
     vllm_unit: str = ""
     """Its systemd unit, where systemd runs it."""
     vllm_urls: tuple[str, ...] = ()
@@ -126,11 +130,6 @@ class Target:
     @property
     def uses_rdma(self) -> bool:
         return self.uses_store and self.protocol == "rdma"
-
-    @property
-    def store_must_answer(self) -> bool:
-        """Whether a silent store is a fault: one that the kit will start itself may be silent before."""
-        return self.uses_store and not (self.mooncake_managed and self.stage != "after")
 
 
 def _converted(name: str, value: Any, default: Any) -> Any:

@@ -11,7 +11,7 @@ description:
     and judges what it saw. Everything of a host comes in one round trip.
   - Changes nothing, also outside check mode. With a store that answers, one key is put into it, read back and removed;
     switch that off with I(target.canary).
-  - With I(fleet) it looks at nothing and judges the facts of several hosts together.
+  - With I(fleet) it looks at nothing: it judges the facts of several hosts together, and what those say that gave none.
 options:
   target:
     description:
@@ -22,8 +22,12 @@ options:
   fleet:
     description: Facts by host, as earlier calls returned them.
     type: dict
+  silent:
+    description: Failed and unreachable results of earlier calls, by host.
+    type: dict
+    default: {}
   control_time:
-    description: The control node's clock when the call was made, in seconds since 1970.
+    description: The control node's clock when the call is made, in seconds since 1970.
     type: float
   sysfs_root:
     description: Where sysfs is mounted.
@@ -75,6 +79,10 @@ findings:
     expected: {description: What is right., type: str}
     mend: {description: What to do., type: str}
     doc: {description: Page of the documentation., type: str}
+silent:
+  description: With I(fleet), a finding for each host that gave no facts.
+  returned: with I(fleet)
+  type: dict
 facts:
   description: What was gathered, by section; never a secret.
   returned: without I(fleet)
@@ -85,6 +93,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.kvkit_checks.answers import judge_silence
 from ansible.module_utils.kvkit_checks.fleet import judge_fleet
 from ansible.module_utils.kvkit_checks.host import Host
 from ansible.module_utils.kvkit_checks.run import gather, judge
@@ -97,6 +106,7 @@ def main() -> None:
             # The engines' API key is among its fields.
             "target": {"type": "dict", "default": {}, "no_log": False},
             "fleet": {"type": "dict"},
+            "silent": {"type": "dict", "default": {}},
             "control_time": {"type": "float"},
             "sysfs_root": {"type": "path", "default": "/sys"},
             "proc_root": {"type": "path", "default": "/proc"},
@@ -104,18 +114,22 @@ def main() -> None:
         supports_check_mode=True,
     )
     if module.params["fleet"] is not None:
-        findings = judge_fleet(module.params["fleet"])
-        module.exit_json(changed=False, findings=[finding.as_dict() for finding in findings])
+        judge_together(module)
     try:
         target = Target.from_dict(module.params["target"])
     except TargetError as error:
         module.fail_json(msg=f"target.{error}")
     arrived = time.time()
     facts = gather(Host(sysfs=Path(module.params["sysfs_root"]), procfs=Path(module.params["proc_root"])), target)
-    if module.params["control_time"] is not None and "error" not in facts["system"]:
-        # The request took part of this; what is left is the difference of the clocks.
-        facts["system"]["offset_s"] = arrived - module.params["control_time"]
+    # The clocks are held against each other on the control node: between these two lies the way here.
+    facts["call"] = {"sent": module.params["control_time"], "arrived": arrived}
     module.exit_json(changed=False, findings=[one.as_dict() for one in judge(facts, target)], facts=facts)
+
+
+def judge_together(module: AnsibleModule) -> None:
+    findings = judge_fleet(module.params["fleet"], module.params["control_time"])
+    silent = {host: [judge_silence(result).as_dict()] for host, result in module.params["silent"].items()}
+    module.exit_json(changed=False, findings=[finding.as_dict() for finding in findings], silent=silent)
 
 
 if __name__ == "__main__":

@@ -68,12 +68,12 @@ def endpoints(target: Target) -> list[dict[str, Any]]:
         add(target.mooncake_host, target.mooncake_metrics_port, "Mooncake master metrics", managed)
         add(target.mooncake_host, target.mooncake_metadata_port, "Mooncake metadata", managed)
     if target.connector == "lmcache-mp" and VLLM in target.parts and target.engine == "vllm":
-        add(target.lmcache_host, target.lmcache_port, "LMCache server", True)
-        add(target.lmcache_host, target.lmcache_http_port, "LMCache server HTTP", True)
+        add(target.lmcache_host, target.lmcache_port, "LMCache server", target.kit_serves)
+        add(target.lmcache_host, target.lmcache_http_port, "LMCache server HTTP", target.kit_serves)
     if LOADGEN in target.parts:
         for url in target.vllm_urls:
             host, port = address_of(url)
-            add(host, port, "vLLM", True)
+            add(host, port, "vLLM", target.kit_serves)
     return found
 
 

@@ -1,8 +1,8 @@
 """Section `processes`: what of the stack runs on this host, and what earlier engines left.
 
 {"vllm": [{"pid", "argv", "environ", "memlock", "nofile", "orphan"}], "lmcache": [...], "mooncake": [...],
-"own": [pid] (of the kit's own services), "own_memory": bytes that they hold, "shared_memory": [{"path", "size",
-"mapped"}]}
+"own": [pid] (of the kit's own services), "own_memory": bytes that they hold, "mode": of the kit's own engine,
+"shared_memory": [{"path", "size", "mapped"}]}
 
 `environ` holds only names that configure the stack, never a secret. A limit of null is none.
 """
@@ -41,6 +41,7 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
         **found,
         "own": own,
         "own_memory": sum(_held(host, pid) for pid in own),
+        "mode": _mode(host, target) if own else "",
         "shared_memory": _shared_memory(host),
     }
 
@@ -95,6 +96,14 @@ def _own(host: Host, target: Target) -> list[int]:
             if len(fields) > 19 and int(fields[19]) == started and fields[0] != "Z":
                 living.add(pid)
     return sorted(living)
+
+
+def _mode(host: Host, target: Target) -> str:
+    """As the role `vllm` wrote it down when it started the engine."""
+    try:
+        return str(json.loads(host.read(Path(target.state_dir) / "engine.json") or "{}").get("mode", ""))
+    except ValueError:
+        return ""
 
 
 def _held(host: Host, pid: int) -> int:

@@ -24,8 +24,13 @@ def _loopback(address: str) -> bool:
     return address.startswith("127.") or address in ("::1", "localhost")
 
 
-def _servers(processes: Any) -> list[Any]:
-    """The vLLM processes whose environment can be read: its workers overwrite theirs with their titles."""
+def _servers(processes: Any, target: Target) -> list[Any]:
+    """The vLLM processes whose environment can be read: its workers overwrite theirs with their titles.
+
+    Before a start there are none to judge: what runs then is about to be replaced.
+    """
+    if target.stage == "before":
+        return []
     return [one for one in processes["vllm"] if not one["argv"][0].startswith("VLLM::")]
 
 
@@ -90,7 +95,7 @@ def protocol(stack: Any, target: Target) -> Iterator[Verdict]:
 def env_overrides(sections: Any, target: Target) -> Iterator[Verdict]:
     stack, processes = sections
     file = file_of(stack, target)
-    for one in _servers(processes) if file else ():
+    for one in _servers(processes, target) if file else ():
         subject = f"vLLM process {one['pid']}"
         own = {name[8:]: value for name, value in one["environ"].items() if name.startswith("LMCACHE_")}
         changed = [f"LMCACHE_{name}" for name in own if name not in HARMLESS]
@@ -114,7 +119,7 @@ def env_overrides(sections: Any, target: Target) -> Iterator[Verdict]:
 def config_in_effect(processes: Any, target: Target) -> Iterator[Verdict]:
     if target.connector != "lmcache-inprocess" or not target.lmcache_config:
         return
-    for one in _servers(processes):
+    for one in _servers(processes, target):
         subject = f"vLLM process {one['pid']}"
         if not any("kv_connector" in argument for argument in one["argv"]):
             yield skipped("started without a connector", subject)
@@ -138,15 +143,15 @@ def chunk_size(sections: Any, target: Target) -> Iterator[Verdict]:
     processes, vllm = sections
     if not target.connector.startswith("lmcache") or not target.chunk_size:
         return
-    block = _block_size(processes) or vllm.get("block_size") or BLOCK_SIZES[target.device]
+    block = _block_size(processes, target) or vllm.get("block_size") or BLOCK_SIZES[target.device]
     if target.chunk_size % block:
         yield failed(f"chunk_size {target.chunk_size}, block size {block}", f"a multiple of {block}", "")
     else:
         yield passed(f"chunk_size {target.chunk_size}, block size {block}")
 
 
-def _block_size(processes: Any) -> int:
-    for one in _servers(processes):
+def _block_size(processes: Any, target: Target) -> int:
+    for one in _servers(processes, target):
         for argument, following in zip(one["argv"], [*one["argv"][1:], ""]):
             name, _, value = argument.partition("=")
             if name == "--block-size" and (value or following).isdigit():
@@ -184,7 +189,7 @@ def hash_algorithm(stack: Any, target: Target) -> Iterator[Verdict]:
     needs=("processes",),
 )
 def hash_seed(processes: Any, target: Target) -> Iterator[Verdict]:
-    for one in _servers(processes) if target.uses_store else ():
+    for one in _servers(processes, target) if target.uses_store else ():
         subject = f"vLLM process {one['pid']}"
         if not one["environ"]:
             yield unknown("its environment cannot be read: run as its user or as root", subject=subject)

@@ -21,8 +21,8 @@ def _is_loopback(address: str) -> bool:
 
 
 def _silence_is_expected(port: Any, target: Target) -> bool:
-    """Of a server that the kit starts itself, before it was started."""
-    return bool(port["kit"]) and target.stage == "before"
+    """Of a server that the kit starts itself, unless it has just been started."""
+    return bool(port["kit"]) and target.stage != "after"
 
 
 def _name(port: Any) -> str:
@@ -136,6 +136,8 @@ def port_taken(sections: Any, target: Target) -> Iterator[Verdict]:
             yield passed("free", f"{purpose} {number}")
         elif holder["pid"] in processes["own"]:
             yield passed("held by the kit's own service", f"{purpose} {number}")
+        elif purpose == "vLLM" and target.vllm_external:
+            yield skipped("taken, as an engine that others start may have it", f"{purpose} {number}")
         else:
             who = f"{holder['command']} (process {holder['pid']})" if holder["pid"] else "a process of another user"
             yield failed(f"taken by {who}", "free", "", f"{purpose} {number}")

@@ -40,15 +40,18 @@ def transfer_config(argv: list[str]) -> dict[str, Any] | None:
 
 
 def _servers(processes: Any, target: Target) -> Iterator[tuple[str, Any]]:
-    """The API servers of this host: their workers tell nothing of how they were started."""
-    for one in processes["vllm"] if VLLM in target.parts else ():
+    """The API servers of this host: their workers tell nothing of how they were started.
+
+    Before a start there are none to judge: what runs then is about to be replaced.
+    """
+    for one in processes["vllm"] if VLLM in target.parts and target.stage != "before" else ():
         if not one["argv"][0].startswith("VLLM::"):
             yield f"process {one['pid']}", one
 
 
-def _asked(target: Target) -> bool:
+def _asked(processes: Any, target: Target) -> bool:
     """Whether the running engine is meant to be with the cache: in the baseline it is right without."""
-    return target.uses_store and target.mode != "baseline"
+    return target.uses_store and (target.mode or processes["mode"]) != "baseline"
 
 
 @check(
@@ -102,7 +105,7 @@ def model_served(vllm: Any, target: Target) -> Iterator[Verdict]:
     needs=("processes",),
 )
 def connector_configured(processes: Any, target: Target) -> Iterator[Verdict]:
-    for subject, one in _servers(processes, target) if _asked(target) else ():
+    for subject, one in _servers(processes, target) if _asked(processes, target) else ():
         config = transfer_config(one["argv"])
         wanted = CLASSES[target.connector]
         if config is None and option(one["argv"], "--kv-offloading-backend") is not None:
@@ -123,7 +126,7 @@ def connector_configured(processes: Any, target: Target) -> Iterator[Verdict]:
     needs=("processes",),
 )
 def connector_role(processes: Any, target: Target) -> Iterator[Verdict]:
-    for subject, one in _servers(processes, target) if _asked(target) else ():
+    for subject, one in _servers(processes, target) if _asked(processes, target) else ():
         config = transfer_config(one["argv"])
         if not config:
             continue
@@ -144,7 +147,7 @@ def connector_role(processes: Any, target: Target) -> Iterator[Verdict]:
     needs=("processes",),
 )
 def connector_device(processes: Any, target: Target) -> Iterator[Verdict]:
-    if VLLM not in target.parts or target.engine == "emulated" or not _asked(target):
+    if VLLM not in target.parts or target.engine == "emulated" or not _asked(processes, target):
         return
     running = [
         str((transfer_config(one["argv"]) or {}).get("kv_connector", "")) for _, one in _servers(processes, target)
@@ -164,10 +167,12 @@ def connector_device(processes: Any, target: Target) -> Iterator[Verdict]:
     why="They exist only where vLLM has loaded a connector. Without them the engine runs without one, whatever its "
     "log says.",
     mend="Restart vLLM with the connector (playbooks/serve.yml), and read its log from 'Creating v1 connector'.",
-    needs=("vllm",),
+    needs=("vllm", "processes"),
 )
-def connector_engaged(vllm: Any, target: Target) -> Iterator[Verdict]:
-    for engine in vllm["engines"] if target.uses_store and target.mode == "with-cache" else ():
+def connector_engaged(sections: Any, target: Target) -> Iterator[Verdict]:
+    vllm, processes = sections
+    started = target.uses_store and (target.mode or processes["mode"]) == "with-cache" and target.stage != "before"
+    for engine in vllm["engines"] if started else ():
         if engine["external"]:
             yield passed("the connector's counters exist", engine["url"])
         elif engine["external"] is False:
@@ -185,7 +190,7 @@ def connector_engaged(vllm: Any, target: Target) -> Iterator[Verdict]:
     needs=("processes",),
 )
 def load_failure_policy(processes: Any, target: Target) -> Iterator[Verdict]:
-    for subject, one in _servers(processes, target) if _asked(target) else ():
+    for subject, one in _servers(processes, target) if _asked(processes, target) else ():
         config = transfer_config(one["argv"])
         if not config:
             continue
