@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from kvkit.checks.answers import ANSWER_CHECKS
 from kvkit.checks.fleet import FLEET_CHECKS
 from kvkit.checks.registry import CHECKS
-from kvkit.doctor.symptoms import SYMPTOMS
+from kvkit.doctor.counters import COUNTER_SYMPTOMS
+from kvkit.doctor.symptoms import SYMPTOMS, TOGETHER
 
 FOLDER = Path(__file__).parent / "checks"
 
@@ -35,8 +37,8 @@ class Entry(Protocol):
 
 GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     ("Checks of one host (`kvkit preflight`, `playbooks/preflight.yml`)", CHECKS),
-    ("Checks of the hosts together (`playbooks/preflight.yml`)", FLEET_CHECKS),
-    ("Symptoms in logs and counters (`kvkit doctor`)", SYMPTOMS),
+    ("Checks of the hosts together (`playbooks/preflight.yml`)", (*ANSWER_CHECKS, *FLEET_CHECKS)),
+    ("Symptoms in logs and counters (`kvkit doctor`)", (*SYMPTOMS, *TOGETHER, *COUNTER_SYMPTOMS)),
 )
 
 

@@ -42,7 +42,7 @@ def no_rdma_command() -> Made:
 
 
 def soft_roce() -> Made:
-    """Soft-RoCE in a virtual machine: no counters, no NUMA node, no `device` directory, 1.6 Gbit/s, a small MTU chosen."""
+    """Soft-RoCE in a virtual machine: no counters, no NUMA node, no `device` directory, 2.5 Gbit/s."""
     facts = healthy.facts("mooncake-store", "cpu")
     port = healthy.rdma_port(rate=2.5) | {"errors": {}, "errors_later": {}, "active_mtu": None, "netdev_mtu": 4200}
     facts["rdma"] = healthy.rdma_section(("rxe0", port))
