@@ -162,7 +162,7 @@ def _master(hosts: Hosts) -> Iterator[Verdict]:
         return _extra(facts, "mooncake_master_server_addr") or _extra(facts, "master_server_address")
 
     yield from _equal(_values(hosts, dialled), "master in LMCache's file")
-    segments = _values(hosts, lambda facts: sorted(one["name"] for one in facts["mooncake"]["segments"]))
+    segments = _values(hosts, lambda facts: sorted(facts["mooncake"]["segments"]))
     yield from _equal({host: ", ".join(names) for host, names in segments.items()}, "list of segments")
 
 

@@ -226,6 +226,7 @@ def mooncake_section(protocol: str = "rdma") -> dict[str, Any]:
         "metrics_head": "# HELP master_key_count",
         "metrics": {
             "master_key_count": 22.0,
+            "master_active_clients": 8.0,
             "master_total_capacity_bytes": 320.0 * GIB,
             "master_put_start_alloc_failures_total": 0.0,
         },
@@ -235,7 +236,7 @@ def mooncake_section(protocol: str = "rdma") -> dict[str, Any]:
         },
         "version": {"status": 404, "body": ""},
         "metadata": {"status": 404, "body": "metadata not found"},
-        "segments": [{"name": "10.0.0.11:15130", "reachable": True}],
+        "segments": ["10.0.0.11:13041"],
         "canary": {
             "key": "kvkit_preflight_1",
             "size": 4 << 20,

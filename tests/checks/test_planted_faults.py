@@ -265,7 +265,7 @@ def a_store_that_was_full(facts: Facts) -> None:
 
 @fault("mooncake.segments.stale")
 def a_segment_of_a_dead_host(facts: Facts) -> None:
-    facts["mooncake"]["segments"].append({"name": "10.0.0.99:15200", "reachable": False})
+    facts["mooncake"]["metrics"]["master_active_clients"] = 0.0
 
 
 @fault("mooncake.canary.roundtrip")
@@ -397,6 +397,12 @@ def scripts_for_the_network(facts: Facts) -> None:
     document(facts).update(
         internal_api_server_enabled=True, internal_api_server_host="0.0.0.0", run_script_api_enabled=True
     )
+
+
+@fault("lmcache.remote_code", "warn", of=("lmcache-mp", "cpu", "tcp"), lmcache_http_port=8085)
+def a_server_for_the_network(facts: Facts) -> None:
+    facts["processes"]["lmcache"] = [{**server(facts), "pid": 7, "argv": ["python", "lmcache", "server"]}]
+    facts["network"]["listening"].append({"port": 8085, "address": "0.0.0.0", "pid": 7, "command": "lmcache server"})
 
 
 @fault("lmcache.server.health", of=("lmcache-mp", "cpu", "tcp"))

@@ -211,8 +211,10 @@ def hash_seed(processes: Any, target: Target) -> Iterator[Verdict]:
 def remote_code(sections: Any, target: Target) -> Iterator[Verdict]:
     stack, network, processes = sections
     pids = {one["pid"] for one in processes["lmcache"]}
+    # Its Mooncake client listens too, for the peers, and must.
+    own = (target.lmcache_port, target.lmcache_http_port)
     for one in network["listening"]:
-        if one["pid"] in pids:
+        if one["pid"] in pids and one["port"] in own:
             subject = f"{one['address']}:{one['port']}"
             if _loopback(one["address"]):
                 yield passed("on the loopback only", subject)

@@ -237,7 +237,7 @@ def _unit_fault(key: str, value: Any) -> str:
 
 @check(
     "lmcache.value.boolean",
-    looks_at="Quoted booleans.",
+    looks_at="Booleans that are written as strings.",
     why="Of strings only 'true' and '1' are true: local_cpu: 'yes' is false, without a word.",
     mend="Write true or false, without quotes.",
     needs=("stack",),
