@@ -58,7 +58,7 @@ class MooncakeStore:
     def __init__(self, stack: RealStack) -> None:
         self._stack = stack
         self._log = (stack.directory / "mooncake.log").open("w")
-        self._rpc_port, self._metrics_port, self._owner_port = (free_port() for _ in range(3))
+        self._rpc_port, self.metrics_port, self._owner_port = (free_port() for _ in range(3))
         self._processes: list[subprocess.Popen[bytes]] = []
         self.master = f"127.0.0.1:{self._rpc_port}"
 
@@ -66,7 +66,7 @@ class MooncakeStore:
         self._run(
             "mooncake_master",
             f"--rpc_port={self._rpc_port}",
-            f"--metrics_port={self._metrics_port}",
+            f"--metrics_port={self.metrics_port}",
             "--metrics_host=127.0.0.1",
             "--rpc_address=127.0.0.1",
         )
@@ -89,7 +89,7 @@ class MooncakeStore:
         )
 
     def _wait_for(self, metric: str, holds: Callable[[float], bool]) -> None:
-        metrics_url = f"http://127.0.0.1:{self._metrics_port}/metrics"
+        metrics_url = f"http://127.0.0.1:{self.metrics_port}/metrics"
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:

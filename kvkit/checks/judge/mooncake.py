@@ -154,10 +154,10 @@ def allocation_failures(mooncake: Any, target: Target) -> Iterator[Verdict]:
 @check(
     "mooncake.segments.stale",
     looks_at="The segments that the master has registered, against the clients that it counts (master_active_clients).",
-    why="Keys in the segment of a process that is gone are found and cannot be read: each such hit costs a timeout, or "
-    "fails the request.",
-    mend="Restart the owner, or wait until the master has dropped its segment (client_ttl, 10 s); restart the master when "
-    "it stays.",
+    why="Keys in the segment of a process that is gone are found and cannot be read: each such hit costs a timeout, "
+    "or fails the request.",
+    mend="Restart the owner, or wait until the master has dropped its segment (client_ttl, 10 s); restart the "
+    "master when it stays.",
     needs=("mooncake",),
 )
 def segments_stale(mooncake: Any, target: Target) -> Iterator[Verdict]:
@@ -213,7 +213,7 @@ def canary_protocol(mooncake: Any, target: Target) -> Iterator[Verdict]:
 
 @check(
     "mooncake.canary.bandwidth",
-    looks_at="The rate at which the canary's key came back, first connection included.",
+    looks_at="The rate at which the canary's key came back, over a connection that was open already.",
     why="Below some 0.1 GB/s a hit takes longer than computing the tokens again.",
     mend="Compare with `transfer_engine_bench`; look at the link's rate, its MTU, and at what else uses it.",
     needs=("mooncake",),

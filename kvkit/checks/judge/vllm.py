@@ -235,8 +235,8 @@ def prefix_cache_flags(processes: Any, target: Target) -> Iterator[Verdict]:
 @check(
     "vllm.hash.algorithm",
     looks_at="--prefix-caching-hash-algo of the running vLLM.",
-    why="xxhash hangs on PYTHONHASHSEED in every process: MooncakeStoreConnector's keys are those hashes, and one host "
-    "without the seed shares nothing, without a word.",
+    why="xxhash hangs on PYTHONHASHSEED in every process: MooncakeStoreConnector's keys are those hashes, and one "
+    "host without the seed shares nothing, without a word.",
     mend="--prefix-caching-hash-algo sha256_cbor on every host.",
     needs=("processes",),
 )
