@@ -1,10 +1,12 @@
-"""What preflight says of hosts and endpoints that are as they should be, and of those that are not."""
+"""Preflight over several hosts: each speaks, also those that cannot, and the play fails only after the last."""
 
 from __future__ import annotations
 
 import json
-import os
+import socket
+import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -30,12 +32,6 @@ PROFILE = {
     "max_local_cpu_size": 1,
     "transfer_timeout": 10,
 }
-RDMA_LINKS = json.dumps(
-    [
-        {"ifindex": 0, "ifname": "mlx5_0", "port": 1, "state": "ACTIVE", "physical_state": "LINK_UP"},
-        {"ifindex": 1, "ifname": "mlx5_1", "port": 1, "state": "DOWN", "physical_state": "DISABLED"},
-    ]
-)
 METADATA = ("/metadata", 404, "metadata not found")
 
 
@@ -82,10 +78,12 @@ def write_inventory(folder: Path, hosts: dict[str, dict[str, Any]], **common: An
         "ansible_connection": "local",
         "ansible_python_interpreter": "{{ ansible_playbook_python }}",
         "kv_connector": "mooncake-store",
+        "kv_device": "cpu",
         "kv_engine": "vllm",
         "kv_profile": "own",
         "kv_results_dir": str(folder / "results"),
         "kv_state_dir": str(folder / "state"),
+        "lmcache_local_hostname": "127.0.0.1",
         "lmcache_profiles": {"own": PROFILE},
         "mooncake_host": "127.0.0.1",
         "mooncake_protocol": "tcp",
@@ -108,172 +106,188 @@ def write_inventory(folder: Path, hosts: dict[str, dict[str, Any]], **common: An
     return path
 
 
-def write_command(path: Path, output: str) -> None:
-    """A program that prints `output`, whatever it is asked."""
-    path.parent.mkdir(parents=True)
-    path.write_text(f"#!/bin/sh\ncat <<'END'\n{output}\nEND\n")
-    path.chmod(0o755)
-
-
-def write_ports(root: Path, **devices: tuple[str, str]) -> None:
-    """State and physical state of port 1 of each device, as the kernel's sysfs words them."""
-    for device, states in devices.items():
-        port = root / "class" / "infiniband" / device / "ports" / "1"
-        port.mkdir(parents=True)
-        for name, text in zip(("state", "phys_state"), states, strict=True):
-            (port / name).write_text(f"{text}\n")
-
-
 def written_findings(folder: Path) -> Findings:
-    """What the one findings file of a run says, by host and id."""
+    """What the one findings file of a run says, by host and id: the gravest finding of each."""
     (path,) = (folder / "results").glob("preflight_*.json")
     hosts = json.loads(path.read_text())["hosts"]
-    return {host: {finding["id"]: finding for finding in findings} for host, findings in hosts.items()}
+    return {host: {finding["id"]: finding for finding in ordered(findings)} for host, findings in hosts.items()}
+
+
+def ordered(findings: list[Finding]) -> list[Finding]:
+    """The gravest last, so that it is what an id stands for."""
+    return sorted(findings, key=lambda finding: ["pass", "skip", "warn", "error", "fail"].index(finding["status"]))
 
 
 @pytest.fixture(scope="module")
-def hosts_seen(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    """Hosts that differ in their RDMA ports and segment sizes, looked at in one run."""
-    folder = tmp_path_factory.mktemp("hosts")
-    write_command(folder / "bin" / "rdma", RDMA_LINKS)
-    write_ports(folder / "sys", mlx5_0=("4: ACTIVE", "5: LinkUp"), mlx5_1=("1: DOWN", "3: Disabled"))
-    huge = {"lmcache_profiles": {"own": {**PROFILE, "global_segment_size": 1 << 50}}}
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and says nothing, as an SSH server that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Seen:
+    played: Played
+    findings: Findings
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, closed_port: int, silent_port: int) -> Seen:
+    """One host that answers, and four that each fail to in another way."""
+    folder = tmp_path_factory.mktemp("fleet")
+    sleeper = folder / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 600\n")
+    sleeper.chmod(0o755)
+    ssh = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_ssh_timeout": 3}
     hosts: dict[str, dict[str, Any]] = {
-        "healthy": {"mooncake_rdma_devices": "mlx5_0"},
-        "down": {"mooncake_rdma_devices": "mlx5_0,mlx5_1"},
-        "absent": {"mooncake_rdma_devices": "mlx5_9"},
-        "tcp": {"mooncake_protocol": "tcp"},
-        "huge": {"mooncake_rdma_devices": "mlx5_0", **huge},
+        "down": {**ssh, "ansible_port": closed_port},
+        "mute": {**ssh, "ansible_port": silent_port},
+        "stuck": {"ansible_python_interpreter": str(sleeper)},
+        "bare": {"ansible_python_interpreter": "/nowhere/python3"},
+        "here": {},
     }
+    inventory = write_inventory(folder, hosts, kv_connector="none", preflight_stage="before", preflight_time_limit_s=8)
+    played = play("preflight", inventory)
+    return Seen(played, written_findings(folder))
+
+
+def only_id(findings: dict[str, Finding]) -> str:
+    (id,) = findings
+    return id
+
+
+@pytest.mark.planted("host.reachable")
+def test_a_host_that_is_down_is_named(fleet: Seen) -> None:
+    assert only_id(fleet.findings["down"]) == "host.reachable"
+
+
+@pytest.mark.planted("host.reachable")
+def test_a_host_whose_ssh_server_hangs_is_named(fleet: Seen) -> None:
+    assert only_id(fleet.findings["mute"]) == "host.reachable"
+
+
+@pytest.mark.planted("host.answers")
+def test_a_host_that_hangs_in_the_checks_is_named(fleet: Seen) -> None:
+    assert only_id(fleet.findings["stuck"]) == "host.answers"
+
+
+@pytest.mark.planted("host.python")
+def test_a_host_without_python_is_named(fleet: Seen) -> None:
+    assert only_id(fleet.findings["bare"]) == "host.python"
+
+
+def test_the_others_are_still_checked(fleet: Seen) -> None:
+    assert fleet.findings["here"]["vllm.leftovers.processes"]["status"] == "pass"
+
+
+def test_the_play_fails_after_all_have_spoken(fleet: Seen) -> None:
+    assert fleet.played.exit_code != 0
+    shown, failed = fleet.played.output.index("TASK [preflight : Show"), fleet.played.output.index("stand in the way")
+    assert shown < failed
+
+
+def test_nothing_fails_the_play_that_only_looks(tmp_path: Path, closed_port: int) -> None:
     inventory = write_inventory(
-        folder,
-        hosts,
-        mooncake_protocol="rdma",
-        preflight_stages=["host"],
-        preflight_sysfs_root=str(folder / "sys"),
-    )
-    played = play("preflight", inventory, environment={"PATH": f"{folder}/bin:{os.environ['PATH']}"})
-    assert played.exit_code == 2, played.output
-    return written_findings(folder)
-
-
-def test_an_active_port_passes(hosts_seen: Findings) -> None:
-    assert hosts_seen["healthy"]["rdma.link.state:mlx5_0"]["status"] == "pass"
-
-
-def test_a_port_that_is_down_fails_and_its_neighbour_does_not(hosts_seen: Findings) -> None:
-    assert hosts_seen["down"]["rdma.link.state:mlx5_0"]["status"] == "pass"
-    assert hosts_seen["down"]["rdma.link.state:mlx5_1"]["status"] == "fail"
-
-
-def test_a_device_that_does_not_exist_fails(hosts_seen: Findings) -> None:
-    finding = hosts_seen["absent"]["rdma.link.state:mlx5_9"]
-    assert finding["status"] == "fail"
-    assert "absent" in finding["seen"]
-
-
-def test_without_rdma_the_links_are_skipped_with_the_reason(hosts_seen: Findings) -> None:
-    finding = hosts_seen["tcp"]["rdma.link.state"]
-    assert finding["status"] == "skip"
-    assert "protocol tcp" in finding["seen"]
-
-
-def test_segments_beyond_the_memory_fail_with_the_numbers(hosts_seen: Findings) -> None:
-    finding = hosts_seen["huge"]["host.memory.segments"]
-    assert finding["status"] == "fail"
-    assert "1048576.0 GiB" in finding["seen"]
-    assert hosts_seen["healthy"]["host.memory.segments"]["status"] == "pass"
-
-
-def test_a_kernel_that_lists_no_rdma_link_fails(tmp_path: Path) -> None:
-    write_command(tmp_path / "bin" / "rdma", "[]")
-    inventory = write_inventory(
-        tmp_path, {"bare": {"mooncake_rdma_devices": "mlx5_0"}}, mooncake_protocol="rdma", preflight_stages=["host"]
-    )
-    played = play("preflight", inventory, environment={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
-    assert played.exit_code == 2, played.output
-    assert written_findings(tmp_path)["bare"]["rdma.link.state:mlx5_0"]["status"] == "fail"
-
-
-def endpoints(folder: Path, **ports: Any) -> tuple[Played, Findings]:
-    """Look at the endpoints of one host, right after it was told to serve unless said otherwise."""
-    inventory = write_inventory(
-        folder, {"host": {}}, **{"preflight_stages": ["endpoints"], "preflight_after_serve": True, **ports}
+        tmp_path,
+        {"host": {}},
+        preflight_fail_on="never",
+        mooncake_rpc_port=closed_port,
+        mooncake_metrics_port=closed_port,
     )
     played = play("preflight", inventory)
-    return played, written_findings(folder)
-
-
-def test_healthy_endpoints_pass(tmp_path: Path, serve: Callable[..., int]) -> None:
-    metrics = serve(*METRICS)
-    played, findings = endpoints(
-        tmp_path,
-        mooncake_rpc_port=metrics,
-        mooncake_metrics_port=metrics,
-        mooncake_metadata_port=serve(*METADATA),
-        vllm_port=serve(*MODELS),
-    )
     assert played.exit_code == 0, played.output
-    assert {id: finding["status"] for id, finding in findings["host"].items()} == {
-        "mooncake.rpc": "pass",
-        "mooncake.metrics": "pass",
-        "mooncake.metadata": "pass",
-        "openai.models:host": "pass",
-    }
+    assert written_findings(tmp_path)["host"]["network.port.refused"]["status"] == "fail"
 
 
 @pytest.fixture(scope="module")
-def strangers_seen(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., int]) -> tuple[Played, Findings]:
-    """Other servers than expected listen on the ports."""
-    stranger = serve("/", 200, "hello")
-    other_model = serve("/v1/models", 200, json.dumps({"data": [{"id": "another"}]}))
-    return endpoints(
-        tmp_path_factory.mktemp("strangers"),
+def strangers(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., int]) -> Seen:
+    """Other servers than expected listen on the ports, and the segments are larger than any memory."""
+    folder = tmp_path_factory.mktemp("strangers")
+    stranger = serve("/metrics", 200, "hello")
+    inventory = write_inventory(
+        folder,
+        {"host": {}},
+        preflight_stage="after",
+        kv_mode="baseline",
+        lmcache_python="{{ ansible_playbook_python }}",
+        lmcache_profiles={"own": {**PROFILE, "global_segment_size": 1 << 50}},
         mooncake_rpc_port=stranger,
         mooncake_metrics_port=stranger,
-        mooncake_metadata_port=stranger,
-        vllm_port=other_model,
+        mooncake_metadata_port=0,
+        vllm_port=serve(*MODELS),
+        vllm_model_name="another",
     )
+    played = play("preflight", inventory)
+    return Seen(played, written_findings(folder))
 
 
-@pytest.mark.parametrize("check", ["mooncake.metrics", "mooncake.metadata", "openai.models:host"])
-def test_a_stranger_on_the_port_fails(strangers_seen: tuple[Played, Findings], check: str) -> None:
-    played, findings = strangers_seen
-    assert played.exit_code == 2
-    assert findings["host"][check]["status"] == "fail"
+@pytest.mark.planted("mooncake.metrics.format")
+def test_a_stranger_on_the_metrics_port_fails(strangers: Seen) -> None:
+    assert strangers.findings["host"]["mooncake.metrics.format"]["status"] == "fail"
 
 
-def test_a_wrong_model_name_lists_the_served_ones(strangers_seen: tuple[Played, Findings]) -> None:
-    assert "serves another" in strangers_seen[1]["host"]["openai.models:host"]["seen"]
+@pytest.mark.planted("host.memory.segments")
+def test_segments_beyond_the_memory_fail_with_the_numbers(strangers: Seen) -> None:
+    finding = strangers.findings["host"]["host.memory.segments"]
+    assert finding["status"] == "fail"
+    assert "1048576.0 GiB" in finding["seen"]
 
 
-def test_the_failed_task_says_what_to_do(strangers_seen: tuple[Played, Findings]) -> None:
-    assert "mend: set vllm_model_name to a served name" in strangers_seen[0].text
+def test_what_is_wrong_is_shown_with_its_mend(strangers: Seen) -> None:
+    assert "FAIL host mooncake.metrics.format" in strangers.played.text
+    assert "Correct mooncake_metrics_port" in strangers.played.text
 
 
-@pytest.mark.parametrize(("after_serve", "status"), [(False, "skip"), (True, "fail")])
-def test_what_the_kit_starts_itself_may_be_down_only_before_it_is_started(
-    tmp_path: Path, closed_port: int, after_serve: bool, status: str
+@pytest.mark.parametrize(("stage", "status"), [("any", "skip"), ("after", "fail")])
+def test_what_the_kit_starts_itself_may_be_down_until_it_is_started(
+    tmp_path: Path, closed_port: int, stage: str, status: str
 ) -> None:
-    played, findings = endpoints(
+    inventory = write_inventory(
         tmp_path,
+        {"host": {}},
+        preflight_stage=stage,
         mooncake_managed=True,
-        preflight_after_serve=after_serve,
         mooncake_rpc_port=closed_port,
         mooncake_metrics_port=closed_port,
         mooncake_metadata_port=closed_port,
         vllm_port=closed_port,
-        preflight_timeout_s=1,
     )
-    assert played.exit_code == (2 if after_serve else 0), played.output
-    assert {finding["status"] for finding in findings["host"].values()} == {status}
+    play("preflight", inventory)
+    assert written_findings(tmp_path)["host"]["network.port.refused"]["status"] == status
 
 
-def test_a_host_that_is_lost_is_an_error_among_the_findings(tmp_path: Path, closed_port: int) -> None:
-    lost = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": closed_port}
-    inventory = write_inventory(tmp_path, {"here": {}, "lost": lost}, preflight_stages=["host"])
-    played = play("preflight", inventory)
-    assert played.exit_code != 0
-    findings = written_findings(tmp_path)
-    assert findings["lost"]["host.reachable"]["status"] == "error"
-    assert findings["here"]["host.memory.segments"]["status"] == "pass"
+def test_the_hosts_are_held_against_each_other(tmp_path: Path) -> None:
+    played = play(
+        "preflight", write_inventory(tmp_path, {"one": {}, "two": {}}, kv_connector="none", preflight_stage="before")
+    )
+    assert played.exit_code == 0, played.output
+    (path,) = (tmp_path / "results").glob("preflight_*.json")
+    assert "fleet.clock" in {finding["id"] for finding in json.loads(path.read_text())["fleet"]}
+
+
+def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of every file, but those of Ansible itself."""
+    found = {}
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if ".ansible" not in path.parts:
+                told = path.lstat()
+                if not stat.S_ISSOCK(told.st_mode):
+                    found[str(path)] = (told.st_size, told.st_mtime_ns)
+    return found
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)], ids=["run", "check mode"])
+def test_it_changes_nothing_on_a_host(tmp_path: Path, options: tuple[str, ...]) -> None:
+    home, state = tmp_path / "home", tmp_path / "state"
+    home.mkdir()
+    state.mkdir()
+    (state / "file").write_text("as it was")
+    inventory = write_inventory(
+        tmp_path, {"host": {}}, kv_connector="none", kv_state_dir=str(state), preflight_stage="before"
+    )
+    watched = (home, state, Path("/etc"), Path("/dev/shm"))
+    before = snapshot(*watched)
+    played = play("preflight", inventory, *options, environment={"HOME": str(home)})
+    assert played.exit_code == 0, played.output
+    assert snapshot(*watched) == before
