@@ -11,7 +11,7 @@ description:
     and judges what it saw. Everything of a host comes in one round trip.
   - Changes nothing, also outside check mode. With a store that answers, one key is put into it, read back and removed;
     switch that off with I(target.canary).
-  - With I(fleet) it looks at nothing: it judges the facts of several hosts together, and what those say that gave none.
+  - With I(fleet) it looks at nothing. It judges the facts of several hosts together, and the hosts that gave none.
 options:
   target:
     description:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.playbooks import Played, play
+from tests.playbooks import PROJECT, Played, play
 
 pytestmark = pytest.mark.playbook
 
@@ -263,6 +265,27 @@ def test_the_hosts_are_held_against_each_other(tmp_path: Path) -> None:
     assert played.exit_code == 0, played.output
     (path,) = (tmp_path / "results").glob("preflight_*.json")
     assert "fleet.clock" in {finding["id"] for finding in json.loads(path.read_text())["fleet"]}
+
+
+def test_the_module_is_documented_for_ansible_doc() -> None:
+    told = subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-doc"),
+            "-t",
+            "module",
+            "-M",
+            "playbooks/library",
+            "-j",
+            "kv_preflight",
+        ],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document = json.loads(told.stdout)["kv_preflight"]
+    assert set(document["doc"]["options"]) == {"target", "fleet", "silent", "control_time", "sysfs_root", "proc_root"}
+    assert {"findings", "facts"} <= set(document["return"])
 
 
 def snapshot(*folders: Path) -> dict[str, tuple[int, int]]:
