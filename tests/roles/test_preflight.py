@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import stat
 import subprocess
@@ -134,11 +136,11 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory, closed_port: int, silent_port: int) -> Seen:
+def fleet(tmp_path_factory: pytest.TempPathFactory, closed_port: int, silent_port: int) -> Iterator[Seen]:
     """One host that answers, and four that each fail to in another way."""
     folder = tmp_path_factory.mktemp("fleet")
     sleeper = folder / "sleeper"
-    sleeper.write_text("#!/bin/sh\nexec sleep 600\n")
+    sleeper.write_text(f"#!/bin/sh\necho $$ >> {folder}/pids\nexec sleep 600\n")
     sleeper.chmod(0o755)
     ssh = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_ssh_timeout": 3}
     hosts: dict[str, dict[str, Any]] = {
@@ -149,8 +151,13 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, closed_port: int, silent_por
         "here": {},
     }
     inventory = write_inventory(folder, hosts, kv_connector="none", preflight_stage="before", preflight_time_limit_s=8)
-    played = play("preflight", inventory)
-    return Seen(played, written_findings(folder))
+    try:
+        played = play("preflight", inventory)
+        yield Seen(played, written_findings(folder))
+    finally:
+        # Ansible gives the host up and leaves what hangs on it.
+        for pid in (folder / "pids").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def only_id(findings: dict[str, Finding]) -> str:
