@@ -9,8 +9,7 @@ WARN = "warn"
 FAIL = "fail"
 SKIP = "skip"
 ERROR = "error"
-STATUSES = (FAIL, ERROR, WARN, SKIP, PASS)
-"""From the gravest. `skip`: does not apply here; `error`: could not look, which is never a pass."""
+"""`skip`: does not apply here; `error`: could not look, which is never a pass."""
 
 
 @dataclass(frozen=True)

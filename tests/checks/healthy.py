@@ -179,7 +179,7 @@ def facts(connector: str = "lmcache-inprocess", device: str = "cuda", protocol: 
             },
             "extensions": ["cuda_ops", "lmcache_native"],
             "torch_cuda": "12.8" if cuda else "",
-            "lmcache_config": {"path": CONFIG, "error": "", "document": document, "lines": lines, "quoted": []}
+            "lmcache_config": {"path": CONFIG, "error": "", "document": document, "lines": lines}
             if connector == "lmcache-inprocess"
             else None,
         },
@@ -222,7 +222,6 @@ def mooncake_section(protocol: str = "rdma") -> dict[str, Any]:
     """With what a 0.3.13 master answers, and a canary that came back."""
     return {
         "metrics_status": 200,
-        "metrics_error": "",
         "metrics_head": "# HELP master_key_count",
         "metrics": {
             "master_key_count": 22.0,

@@ -60,7 +60,7 @@ def torch_cuda() -> str:
 
 
 def lmcache_file(path: str) -> dict[str, Any]:
-    """The document, each key's line, and the scalars that were quoted."""
+    """The document, and each key's line."""
     import yaml  # noqa: PLC0415
 
     try:
@@ -74,18 +74,15 @@ def lmcache_file(path: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         return {"path": path, "error": " ".join(str(error).split())}
     lines: dict[str, int] = {}
-    quoted: list[str] = []
 
     def walk(node: Any, prefix: str) -> None:
         for key, value in node.value if node is not None and node.id == "mapping" else ():
             name = prefix + str(key.value)
             lines[name] = key.start_mark.line + 1
-            if value.id == "scalar" and value.style in ("'", '"'):
-                quoted.append(name)
             walk(value, name + ".")
 
     walk(node, "")
-    return {"path": path, "error": "", "document": document, "lines": lines, "quoted": quoted}
+    return {"path": path, "error": "", "document": document, "lines": lines}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Section `stack`: the versions of vLLM, LMCache and Mooncake, and LMCache's file as its own parser reads it.
 
 {"python", "problem", "python_version", "packages": {name: version}, "extensions": [...], "torch_cuda",
-"lmcache_config": {"path", "error", "document", "lines": {dotted key: line}, "quoted": [dotted key]} or null}
+"lmcache_config": {"path", "error", "document", "lines": {dotted key: line}} or null}
 """
 
 from __future__ import annotations
