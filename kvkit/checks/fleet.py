@@ -171,6 +171,8 @@ def _peers(hosts: Hosts) -> Iterator[Verdict]:
         for peer, state in facts.get("network", {}).get("peers", {}).items():
             if state in ("open", "refused"):
                 yield passed("answers", f"{host} to {peer}")
+            elif state == "slow":
+                yield warned("answers only after a lost packet", "an answer at once", "", f"{host} to {peer}")
             elif state == "filtered":
                 yield failed("no answer", "a peer that answers on Mooncake's ports", "", f"{host} to {peer}")
             else:

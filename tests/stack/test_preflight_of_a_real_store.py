@@ -62,6 +62,15 @@ def test_a_master_on_another_port(real_stack: RealStack, mooncake_store: Mooncak
     assert bad(facts, asked) == {"network.port.refused": "fail"}
 
 
+@pytest.mark.planted("mooncake.metrics.format")
+def test_the_metrics_port_that_is_the_masters_rpc_port(real_stack: RealStack, mooncake_store: MooncakeStore) -> None:
+    """It takes the call, and drops it."""
+    rpc_port = int(mooncake_store.master.rpartition(":")[2])
+    asked = target(real_stack, mooncake_store, mooncake_metrics_port=rpc_port)
+    facts = {"network": network.gather(Host(), asked), "mooncake": mooncake.gather(Host(), asked)}
+    assert bad(facts, asked) == {"mooncake.metrics.format": "fail"}
+
+
 @pytest.mark.planted("mooncake.canary.roundtrip")
 def test_a_client_that_dials_nobody(real_stack: RealStack, mooncake_store: MooncakeStore) -> None:
     """LMCache ignores that setup answers -1; the canary does not."""

@@ -1,12 +1,14 @@
 """Run inside the stack's own Python: one key through the store and back, then gone.
 
 `python -c SOURCE` reads {"key", "size", "local_hostname", "metadata_server", "protocol", "rdma_devices", "master",
-"metrics", "limit_s"} from standard input and prints {"problem", "put_s", "get_s", "same", "protocol_used", "removed"}.
+"metrics", "only_remove" (of a run that was ended)} from standard input and prints {"problem", "put_s", "get_s", "same",
+"protocol_used", "removed"}.
 It brings no segment of its own: nothing is left of it when it ends.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -26,7 +28,7 @@ def protocol_of(metrics: str, key: str) -> str:
 
 
 def try_out(store: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    key, value = wanted["key"], os.urandom(wanted["size"])
+    key = wanted["key"]
     code = store.setup(
         wanted["local_hostname"],
         wanted["metadata_server"],
@@ -38,20 +40,27 @@ def try_out(store: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     )
     if code != 0:
         return {"problem": f"setup answers {code}"}
-    told: dict[str, Any] = {"problem": "", "protocol_used": "", "removed": True}
+    told: dict[str, Any] = {"problem": "", "protocol_used": ""}
     try:
+        if wanted.get("only_remove"):
+            return told
+        value = os.urandom(wanted["size"])
         start = time.perf_counter()
         code = store.put(key, value)
         told["put_s"] = time.perf_counter() - start
         if code != 0:
-            return {**told, "problem": f"put answers {code}"}
+            told["problem"] = f"put answers {code}"
+            return told
         told["protocol_used"] = protocol_of(wanted["metrics"], key)
         told["same"] = store.get(key) == value
         # Again, because the first one also opens the connection to the owner.
         start = time.perf_counter()
         store.get(key)
         told["get_s"] = time.perf_counter() - start
+    except (OSError, http.client.HTTPException) as error:
+        told["problem"] = f"{wanted['metrics']}/query_key: {error}"
     finally:
+        # Into the very dictionary that is returned.
         told["removed"] = removed(store, key)
     return told
 
@@ -77,8 +86,6 @@ def main() -> None:
         store = MooncakeDistributedStore()
         try:
             told = try_out(store, wanted)
-        except OSError as error:
-            told = {"problem": str(error)}
         finally:
             store.close()
     json.dump(told, answer)

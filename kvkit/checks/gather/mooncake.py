@@ -1,8 +1,9 @@
 """Section `mooncake`: what the master says of itself, and a canary through the store.
 
-{"health": {"status", "body"}, "metrics": {name: value}, "metrics_status", "metrics_head": the first lines of what
-answered, "metadata": {"status", "body"} or null, "segments": [name], "canary": null or {"problem",
-"key", "size", "put_s", "get_s", "same", "protocol_used", "removed"}}
+{"health": {"status", "body"}, "metrics": {name: value}, "metrics_status", "metrics_error", "metrics_connected" (whether
+somebody took a call that got no answer), "metrics_head": the first lines of what answered, "metadata": {"status",
+"body"} or null, "segments": [name], "canary": null or {"problem", "key", "size", "put_s", "get_s", "same",
+"protocol_used", "removed"}}
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ METRICS = (
 )
 CANARY_BYTES = 4 << 20
 CANARY_LIMIT_S = 45.0
+REMOVAL_LIMIT_S = 15.0
 
 
 def gather(host: Host, target: Target) -> dict[str, Any]:
@@ -36,6 +38,8 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
     base = f"http://{target.mooncake_host}:{target.mooncake_metrics_port}"
     metrics = get(f"{base}/metrics", target.timeout_s)
     told["metrics_status"] = metrics["status"]
+    told["metrics_error"] = metrics.get("error", "")
+    told["metrics_connected"] = metrics.get("connected", False)
     if not metrics["status"]:
         return told
     told["metrics"] = samples(metrics["body"], METRICS)
@@ -47,7 +51,9 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
         told["metadata"] = get(address, target.timeout_s)
     if told["metrics"]:
         told["segments"] = _segments(base, target)
-        told["canary"] = _canary(host, target, base)
+        # Without a segment a put can only fail, and adds to the allocation failures that the next preflight reports.
+        if told["metrics"].get("master_total_capacity_bytes") != 0:
+            told["canary"] = _canary(host, target, base)
     return told
 
 
@@ -72,10 +78,16 @@ def _canary(host: Host, target: Target, base: str) -> dict[str, Any] | None:
         "master": f"{target.mooncake_host}:{target.mooncake_rpc_port}",
         "metrics": base,
     }
-    ran = host.run([target.stack_python, "-c", inspect.getsource(canary)], CANARY_LIMIT_S, json.dumps(wanted))
+    program = [target.stack_python, "-c", inspect.getsource(canary)]
+    ran = host.run(program, CANARY_LIMIT_S, json.dumps(wanted))
     sent = {"key": key, "size": CANARY_BYTES}
     try:
         return {**sent, **json.loads(ran.out)}
     except ValueError:
         last = ran.err.strip().splitlines()[-1:] or [f"exit code {ran.rc}"]
-        return {**sent, "problem": ran.problem or last[0]}
+        told = {**sent, "problem": ran.problem or last[0]}
+    if ran.problem == "timeout" or (ran.rc < 0 and not ran.problem):
+        # Ended by a signal, perhaps between put and remove.
+        again = host.run(program, REMOVAL_LIMIT_S, json.dumps({**wanted, "only_remove": True}))
+        told["removed"] = again.ok and '"removed": true' in again.out
+    return told

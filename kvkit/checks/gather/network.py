@@ -2,12 +2,12 @@
 
 {"names": {name: {"addresses": [...]} or {"error": text}},
 "ports": [{"host", "port", "purpose", "kit" (whether the kit starts the server itself), "state", "ms"}],
-"peers": {address: state of a data port}, "listening": [{"port", "address", "pid", "command"}],
+"peers": {address: state of its data ports}, "listening": [{"port", "address", "pid", "command"}],
 "proxies": {variable: address without credentials}, "no_proxy": text, "paths": [{"host", "device", "mtu"}],
 "port_range": [low, high], "closing": connections in TIME_WAIT}
 
-`state` of a port: `open`; `refused`: nobody listens; `filtered`: no answer at all; `slow`: open, after half the limit
-or more; `unreachable`: no route, or the name does not resolve.
+`state` of a port: `open`; `refused`: nobody listens; `filtered`: no answer at all; `slow`: open, after a lost packet;
+`unreachable`: no route, or a firewall that says so; `unresolved`: the name has no address.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from typing import Any
 from ..host import Host
 from ..target import LOADGEN, VLLM, Target
 
-SLOW_SHARE = 0.5
-"""A connection that takes this share of the limit is lost as soon as anything else happens."""
+SLOW_S = 0.9
+"""The kernel sends a first packet that was lost again after 1 s; no path between two hosts takes that long itself."""
 
-DATA_PORT = 15000
-"""The first of the transfer engine's. A host that lets it through answers, if only with a refusal."""
+DATA_PORTS = (12300, 15000)
+"""The first of the store clients' and of the transfer engine's. A host that lets them through answers, if only with a
+refusal."""
+
+STATES = ("open", "refused", "slow", "unreachable", "filtered", "unresolved")
+"""From the best, of a peer's data ports."""
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -38,11 +42,12 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
     with ThreadPoolExecutor(max_workers=16) as pool:
         resolved = dict(zip(names, pool.map(_resolve, names)))
         states = list(pool.map(lambda one: _connect(one["host"], one["port"], target.timeout_s), wanted))
-        reached = list(pool.map(lambda peer: _connect(peer, DATA_PORT, target.timeout_s), target.peers))
+        pairs = [(peer, port) for peer in target.peers for port in DATA_PORTS]
+        reached = list(pool.map(lambda pair: _connect(pair[0], pair[1], target.timeout_s)["state"], pairs))
     return {
         "names": resolved,
         "ports": [{**one, **state} for one, state in zip(wanted, states)],
-        "peers": {peer: told["state"] for peer, told in zip(target.peers, reached)},
+        "peers": _peers(pairs, reached),
         "listening": _listening(host),
         "proxies": {name: without_credentials(os.environ[name]) for name in PROXIES if os.environ.get(name)},
         "no_proxy": os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "",
@@ -86,7 +91,16 @@ def address_of(url: str) -> tuple[str, int]:
 
 
 def without_credentials(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", address)
+    """To the last @: a password may hold @ and /, and the scheme may be left out."""
+    return re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", address, flags=re.IGNORECASE)
+
+
+def _peers(pairs: list[tuple[str, int]], states: list[str]) -> dict[str, str]:
+    """Peer -> the worst state among its ports."""
+    found: dict[str, str] = {}
+    for (peer, _), state in zip(pairs, states):
+        found[peer] = max(found.get(peer, state), state, key=STATES.index)
+    return found
 
 
 def _resolve(name: str) -> dict[str, Any]:
@@ -104,11 +118,13 @@ def _connect(host: str, port: int, limit_s: float) -> dict[str, Any]:
 
     try:
         with socket.create_connection((host, port), timeout=limit_s):
-            return told("slow" if time.monotonic() - start >= limit_s * SLOW_SHARE else "open")
+            return told("slow" if time.monotonic() - start >= SLOW_S else "open")
     except ConnectionRefusedError:
         return told("refused")
     except (TimeoutError, socket.timeout):
         return told("filtered")
+    except socket.gaierror:
+        return told("unresolved")
     except OSError:
         return told("unreachable")
 
@@ -141,13 +157,22 @@ def _owners(host: Host, inodes: set[str]) -> dict[str, dict[str, Any]]:
             continue
         for link in host.names(host.procfs / name / "fd"):
             try:
-                inode = os.readlink(host.procfs / name / "fd" / link)[8:-1]
+                opened = os.readlink(host.procfs / name / "fd" / link)
             except OSError:
                 continue
+            # Pipes and files have numbers too, and equal ones.
+            inode = opened[len("socket:[") : -1] if opened.startswith("socket:[") else ""
             if inode in inodes and inode not in found:
-                command = (host.read(host.procfs / name / "cmdline") or "").replace("\0", " ")
+                command = _command(host.read(host.procfs / name / "cmdline") or "")
                 found[inode] = {"pid": int(name), "command": command[:120]}
     return found
+
+
+def _command(cmdline: str) -> str:
+    """The program and what it was told before the first option: options hold keys and passwords."""
+    found = re.match(r"[^\0]*(\0-m)?(\0[^-\0][^\0]*)*", cmdline)
+    words = found[0].split("\0") if found else []
+    return " ".join(without_credentials(word) for word in words)
 
 
 def _paths(host: Host, target: Target, resolved: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..host import Host
 from ..target import Target
+from .network import without_credentials
 
 KINDS = {
     "vllm": re.compile(r"(^|/)vllm( serve|$)|vllm\.entrypoints|^VLLM::"),
@@ -51,7 +52,7 @@ def _process(host: Host, pid: int, command: str) -> dict[str, Any]:
     limits = host.read(folder / "limits") or ""
     return {
         "pid": pid,
-        "argv": command.split("\0"),
+        "argv": without_secrets(command.split("\0")),
         "environ": environment_of(host.read(folder / "environ") or ""),
         "memlock": _limit(limits, "Max locked memory"),
         "nofile": _limit(limits, "Max open files"),
@@ -59,11 +60,25 @@ def _process(host: Host, pid: int, command: str) -> dict[str, Any]:
     }
 
 
+def without_secrets(argv: list[str]) -> list[str]:
+    """The values of options such as --api-key (which takes several) become stars, in either spelling."""
+    told, hidden = [], False
+    for argument in argv:
+        name, equals, _value = argument.partition("=")
+        if argument.startswith("-"):
+            hidden = SECRET.search(name.replace("-", "_")) is not None
+            told.append(f"{name}=***" if hidden and equals else argument)
+            hidden = hidden and not equals
+        else:
+            told.append("***" if hidden else argument)
+    return told
+
+
 def environment_of(text: str) -> dict[str, str]:
     """The variables that configure the stack; credentials in a proxy's address are cut out."""
     pairs = (entry.partition("=") for entry in text.split("\0") if "=" in entry)
     return {
-        name: re.sub(r"//[^/@]*@", "//***@", value)
+        name: without_credentials(value) if name.lower().endswith("_proxy") else re.sub(r"//[^/@]*@", "//***@", value)
         for name, _, value in pairs
         if TOLD.match(name) and not SECRET.search(name)
     }

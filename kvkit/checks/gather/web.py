@@ -12,7 +12,8 @@ BODY_LIMIT = 4 << 20
 
 
 def get(url: str, limit_s: float, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """{"status", "body"}, with status 0 and {"error"} where there was no answer."""
+    """{"status", "body"}, or without an answer status 0, "error" and "connected": whether somebody took the call."""
+    connected = False
     host, port = address_of(url)
     path = re.sub(r"^https?://[^/]+", "", url) or "/"
     try:
@@ -21,13 +22,15 @@ def get(url: str, limit_s: float, headers: dict[str, str] | None = None) -> dict
         else:
             connection = http.client.HTTPConnection(host, port, timeout=limit_s)
         try:
+            connection.connect()
+            connected = True
             connection.request("GET", path, headers=headers or {})
             answer = connection.getresponse()
             return {"status": answer.status, "body": answer.read(BODY_LIMIT).decode(errors="replace")}
         finally:
             connection.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return {"status": 0, "body": "", "error": str(error) or type(error).__name__}
+        return {"status": 0, "body": "", "error": str(error) or type(error).__name__, "connected": connected}
 
 
 def samples(text: str, names: tuple[str, ...]) -> dict[str, float]:

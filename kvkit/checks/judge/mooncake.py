@@ -31,6 +31,10 @@ def metrics_format(mooncake: Any, target: Target) -> Iterator[Verdict]:
     status = mooncake.get("metrics_status", 0)
     if not target.uses_store:
         yield skipped(f"connector {target.connector}")
+    elif status == 0 and mooncake.get("metrics_connected"):
+        yield failed(
+            f"takes the call and answers no HTTP: {mooncake['metrics_error'][:80]!r}", "a master's metrics", ""
+        )
     elif status == 0:
         # That nobody answers at all is a fault of the port, and named there.
         yield skipped("nobody answers: see network.port.refused and network.port.filtered")
@@ -79,6 +83,8 @@ def metadata_path(mooncake: Any, target: Target) -> Iterator[Verdict]:
         return
     if told is None:
         yield skipped("P2PHANDSHAKE needs no metadata server")
+    elif told["status"] == 0 and told.get("connected"):
+        yield failed(f"takes the call and answers no HTTP: {told['error'][:80]!r}", "HTTP 404 'metadata not found'", "")
     elif told["status"] == 0:
         yield skipped("nobody answers: see network.port.refused and network.port.filtered")
     elif told["status"] == 200 or "metadata not found" in told["body"]:
@@ -183,7 +189,7 @@ def canary_roundtrip(mooncake: Any, target: Target) -> Iterator[Verdict]:
     canary = mooncake["canary"]
     if canary is None:
         if target.uses_store:
-            yield skipped("no canary: it needs a store that answers and the stack's interpreter on a vLLM host")
+            yield skipped("no canary: it needs a store with a segment, and the stack's interpreter on a vLLM host")
     elif canary["problem"]:
         yield failed(canary["problem"], "put, get and compare without an error", "")
     elif not canary["same"]:
@@ -238,7 +244,7 @@ def canary_bandwidth(mooncake: Any, target: Target) -> Iterator[Verdict]:
 )
 def canary_removed(mooncake: Any, target: Target) -> Iterator[Verdict]:
     canary = mooncake["canary"]
-    if canary is None or (canary["problem"] and "removed" not in canary and canary["problem"] != "timeout"):
+    if canary is None or (canary["problem"] and "removed" not in canary):
         return
     if canary.get("removed"):
         yield passed("gone")

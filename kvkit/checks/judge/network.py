@@ -97,7 +97,9 @@ def port_filtered(network: Any, target: Target) -> Iterator[Verdict]:
         if port["state"] == "filtered":
             yield failed(f"no answer within {port['ms']:g} ms", "a connection", "", _name(port))
         elif port["state"] == "unreachable":
-            yield failed("no route, or its name does not resolve", "a connection", "", _name(port))
+            yield failed("no route, or a firewall that rejects", "a connection", "", _name(port))
+        elif port["state"] == "unresolved":
+            yield skipped("its name does not resolve: see network.name.resolves", _name(port))
         elif port["state"] in ("open", "slow"):
             yield passed("answers", _name(port))
 
@@ -114,7 +116,7 @@ def port_filtered(network: Any, target: Target) -> Iterator[Verdict]:
 def port_slow(network: Any, target: Target) -> Iterator[Verdict]:
     for port in network["ports"]:
         if port["state"] == "slow":
-            yield warned(f"connected after {port['ms']:g} ms", "well below a second", "", _name(port))
+            yield warned(f"connected after {port['ms']:g} ms", "less than 900 ms: no packet lost", "", _name(port))
 
 
 @check(
@@ -194,7 +196,8 @@ def proxy(sections: Any, target: Target) -> Iterator[Verdict]:
     for kind in ("vllm", "lmcache", "mooncake"):
         for process in processes.get(kind, []):
             own = {name: value for name, value in process["environ"].items() if name.lower().endswith("_proxy")}
-            exempt = own.pop("no_proxy", "") or own.pop("NO_PROXY", "")
+            exempts = [own.pop("no_proxy", ""), own.pop("NO_PROXY", "")]
+            exempt = exempts[0] or exempts[1]
             environments.append((f"{kind} process {process['pid']}", own, exempt))
     for subject, proxies, exempt in environments:
         caught = sorted(host for host in hosts if host and not _is_exempt(host, exempt))
