@@ -140,7 +140,6 @@ def seconds(folder: Path, inventory: Path, tasks: Tasks) -> float:
         **os.environ,
         "ANSIBLE_PIPELINING": "1",
         "ANSIBLE_LIBRARY": str(PROJECT / "playbooks/library"),
-        "ANSIBLE_ACTION_PLUGINS": str(PROJECT / "playbooks/action_plugins"),
         "ANSIBLE_MODULE_UTILS": str(PROJECT / "playbooks/module_utils"),
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "cp"),
         "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=30s",

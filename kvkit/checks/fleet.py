@@ -35,9 +35,16 @@ class FleetCheck:
         return f"docs/checks/{self.id}.md"
 
 
-def judge_fleet(hosts: Hosts) -> list[Finding]:
-    """The findings of the fleet, from the facts of those that answered; none where there are fewer than two."""
+def judge_fleet(hosts: Hosts, now: float | None = None) -> list[Finding]:
+    """The findings of the fleet; none where there are fewer than two hosts.
+
+    Args:
+        hosts: the facts of those that answered.
+        now: the control node's clock, after the last of them did.
+    """
     found = []
+    if now is not None:
+        hosts = {host: {**facts, "call": {**facts.get("call", {}), "returned": now}} for host, facts in hosts.items()}
     for check in FLEET_CHECKS if len(hosts) > 1 else ():
         try:
             verdicts = list(check.judge(hosts))
@@ -138,17 +145,16 @@ def _clock(hosts: Hosts) -> Iterator[Verdict]:
     calls = _values(hosts, lambda facts: facts["call"] if facts["call"].get("sent") else None)
     if len(calls) < 2:
         return
-    ahead_at_least = {host: call["left"] - call["returned"] for host, call in calls.items()}
+    ahead_at_least = {host: call["arrived"] - call["returned"] for host, call in calls.items()}
     ahead_at_most = {host: call["arrived"] - call["sent"] for host, call in calls.items()}
-    late, early = max(ahead_at_least, key=ahead_at_least.__getitem__), min(ahead_at_most, key=ahead_at_most.__getitem__)
+    late = max(ahead_at_least, key=lambda host: ahead_at_least[host])
+    early = min(ahead_at_most, key=lambda host: ahead_at_most[host])
     apart = ahead_at_least[late] - ahead_at_most[early]
     if apart > CLOCK_LIMIT_S:
         yield failed(f"{late} is at least {apart:.1f} s ahead of {early}", f"within {CLOCK_LIMIT_S:g} s", "")
     else:
-        widest = max(ahead_at_most.values()) - min(ahead_at_least.values())
-        yield passed(
-            f"no two of {len(calls)} are certainly apart; they may be by {widest:.1f} s, the length of the calls"
-        )
+        longest = max(call["returned"] - call["sent"] for call in calls.values())
+        yield passed(f"no two are certainly apart; differences below {longest:.0f} s cannot be told this way")
 
 
 def _master(hosts: Hosts) -> Iterator[Verdict]:

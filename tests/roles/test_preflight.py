@@ -291,7 +291,7 @@ def test_the_module_is_documented_for_ansible_doc() -> None:
         check=True,
     )
     document = json.loads(told.stdout)["kv_preflight"]
-    assert set(document["doc"]["options"]) == {"target", "fleet", "silent", "sysfs_root", "proc_root"}
+    assert set(document["doc"]["options"]) == {"target", "fleet", "silent", "control_time", "sysfs_root", "proc_root"}
     assert {"findings", "facts"} <= set(document["return"])
 
 
