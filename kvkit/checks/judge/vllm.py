@@ -156,7 +156,8 @@ def connector_device(processes: Any, target: Target) -> Iterator[Verdict]:
         name in CLASSES["lmcache-inprocess"] for name in running
     )
     if target.device == "cpu" and in_process:
-        yield failed("LMCache inside vLLM on a CPU", "lmcache-mp or mooncake-store", "")
+        seen = "LMCache inside vLLM on a CPU, for which it has no connector ('No supported cpu connector found')"
+        yield failed(seen, "lmcache-mp or mooncake-store", "")
     else:
         yield passed(f"{target.connector} on {target.device}")
 
