@@ -26,6 +26,18 @@ from pydantic import (
 Isolation = Literal["none", "device"]
 ScenarioName = Literal["long_context_high_reuse", "multi_turn_conversation", "cold_start"]
 
+Arrival = Literal["closed", "constant", "poisson", "gamma", "ramp", "trace"]
+
+ARRIVAL_KEYS: Mapping[Arrival, tuple[str, ...]] = {
+    "closed": (),
+    "constant": ("rate",),
+    "poisson": ("rate",),
+    "gamma": ("rate", "burstiness"),
+    "ramp": ("ramp_from", "ramp_to"),
+    "trace": (),
+}
+"""What each arrival process needs of the section `load`; it takes nothing else."""
+
 ENVIRONMENT_PREFIX = "KVKIT_"
 """`KVKIT_TEST__ROUNDS=3` overrides `test.rounds`: two underscores stand for the dot."""
 
@@ -133,6 +145,46 @@ class WorkloadSettings(Section):
         return 128
 
 
+class Load(Section):
+    """When requests start: each when a place is free (closed loop), or at times of their own (open loop)."""
+
+    arrival: Arrival | None = None
+    """`null`: gamma with a burstiness, poisson with a rate, else closed."""
+    rate: float | None = Field(default=None, gt=0)
+    """Requests per second."""
+    burstiness: float | None = Field(default=None, ge=0.05)
+    """Shape of the gamma distribution, as in `vllm bench serve`: 1 is Poisson, below 1 burstier. Below 0.05 nearly all
+    of the time is a single gap, and a sample's smallest gaps are no longer told from 0."""
+    ramp_from: float | None = Field(default=None, gt=0)
+    """Requests per second at the first request; rises or falls linearly over the requests."""
+    ramp_to: float | None = Field(default=None, gt=0)
+
+    @property
+    def process(self) -> Arrival:
+        if self.arrival is not None:
+            return self.arrival
+        if self.burstiness is not None:
+            return "gamma"
+        return "closed" if self.rate is None else "poisson"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What two runs must have in common to be compared."""
+        return {"arrival": self.process} | {key: getattr(self, key) for key in ARRIVAL_KEYS[self.process]}
+
+    @model_validator(mode="after")
+    def _has_what_its_process_needs(self) -> Self:
+        needed = ARRIVAL_KEYS[self.process]
+        for key in ("rate", "burstiness", "ramp_from", "ramp_to"):
+            value = getattr(self, key)
+            if value is None and key in needed:
+                raise ValueError(f"{key}: is missing; arrival {self.process} needs it, a number above 0")
+            if value is not None and key not in needed:
+                users = " and ".join(name for name, keys in ARRIVAL_KEYS.items() if key in keys)
+                raise ValueError(f"{key}: found {value:g}, but arrival {self.process} has no use for it; {users} has")
+        return self
+
+
 class Config(Section):
     openai_api: OpenAIApi
     mooncake: Mooncake | None = None
@@ -143,6 +195,7 @@ class Config(Section):
     )
     test: Test = Test()
     workload: WorkloadSettings = WorkloadSettings()
+    load: Load = Load()
 
     @model_validator(mode="before")
     @classmethod

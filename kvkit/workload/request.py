@@ -29,6 +29,10 @@ class Request:
     max_tokens: int
     after: str | None = None
     """The request that must have ended before this one starts (a session's previous turn)."""
+    think_time_s: float = 0.0
+    """Seconds from the end of `after` until this one wants to start."""
+    arrival_s: float | None = None
+    """When a recorded workload sent it, in seconds after its first request; `None` where nothing was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ def common_parameters(config: Config, scenario: str) -> dict[str, Any]:
         "requests": config.test.requests_per_scenario,
         "rounds": config.test.rounds,
         "concurrency": config.test.concurrency,
+        **config.load.parameters,
         "model": config.openai_api.model_name,
         "max_tokens": config.model.max_tokens,
         "temperature": config.model.temperature,

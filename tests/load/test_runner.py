@@ -1,9 +1,13 @@
-"""The closed loop: who starts when. Requests end when the test says so; no clock is involved."""
+"""Who starts when. Requests end when the test says so; no clock is involved."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,6 +30,7 @@ class Stage:
         self.kept: list[str] = []
         self.cancelled: list[str] = []
         self._ends: dict[str, asyncio.Future[bool]] = {}
+        self._starting: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     async def send(self, request: Request, scheduled_s: float) -> Record:
         name = request.request_id
@@ -33,6 +38,7 @@ class Stage:
         self.started.append(name)
         self.scheduled_s[name] = scheduled_s
         self._ends[name] = asyncio.get_running_loop().create_future()
+        self._starting[name].set()
         try:
             ok = await self._ends[name]
         except asyncio.CancelledError:
@@ -47,6 +53,9 @@ class Stage:
     async def end(self, name: str, *, ok: bool = True) -> None:
         self._ends[name].set_result(ok)
         await settle()
+
+    async def until_started(self, name: str) -> None:
+        await self._starting[name].wait()
 
     async def round(
         self,
@@ -206,5 +215,120 @@ def test_a_request_that_follows_nobody_is_refused() -> None:
         with pytest.raises(ValueError, match="a2 comes after a1, which is no earlier request"):
             await running
         assert stage.started == []
+
+    play(story)
+
+
+class TestOpenLoop:
+    """Arrivals lie in the past or an hour ahead, so that no test waits for a clock."""
+
+    PAST_S = 1000.0
+    """The round began so long ago."""
+
+    def arrivals(self, stage: Stage, *requests: Request, starts: list[float], concurrency: int | None = None) -> Any:
+        self.epoch_s = time.monotonic() - self.PAST_S
+        return run_round(
+            requests,
+            send=stage.send,
+            concurrency=concurrency,
+            on_record=stage.keep,
+            starts=starts,
+            epoch_s=self.epoch_s,
+        )
+
+    def test_a_request_is_scheduled_at_its_arrival_however_late_it_starts(self) -> None:
+        async def story(stage: Stage) -> None:
+            running = asyncio.create_task(self.arrivals(stage, request("a"), request("b"), starts=[1.0, 2.5]))
+            await settle()
+            assert stage.scheduled_s == {"a": self.epoch_s + 1.0, "b": self.epoch_s + 2.5}
+            await stage.end("a")
+            await stage.end("b")
+            await running
+
+        play(story)
+
+    def test_a_request_does_not_start_before_its_arrival(self) -> None:
+        async def story(stage: Stage) -> None:
+            running = asyncio.create_task(
+                self.arrivals(stage, request("a"), request("b"), starts=[1.0, self.PAST_S + 3600])
+            )
+            await settle()
+            await stage.end("a")
+            assert stage.started == ["a"]
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+
+        play(story)
+
+    def test_a_request_starts_once_it_is_due(self) -> None:
+        async def story(stage: Stage) -> None:
+            running = asyncio.create_task(self.arrivals(stage, request("a"), starts=[self.PAST_S + 0.02]))
+            await stage.until_started("a")
+            assert time.monotonic() >= stage.scheduled_s["a"] == self.epoch_s + self.PAST_S + 0.02
+            await stage.end("a")
+            await running
+
+        play(story)
+
+    def test_a_turn_keeps_its_arrival_while_it_waits_for_the_one_before_it(self) -> None:
+        async def story(stage: Stage) -> None:
+            running = asyncio.create_task(
+                self.arrivals(stage, request("a1"), request("a2", after="a1"), starts=[1.0, 2.0])
+            )
+            await settle()
+            assert stage.started == ["a1"]
+            await stage.end("a1")
+            assert stage.scheduled_s["a2"] == self.epoch_s + 2.0
+            await stage.end("a2")
+            await running
+
+        play(story)
+
+    def test_with_a_limit_the_earliest_arrival_gets_the_free_place_and_keeps_its_schedule(self) -> None:
+        async def story(stage: Stage) -> None:
+            running = asyncio.create_task(
+                self.arrivals(stage, request("a"), request("b"), request("c"), starts=[1.0, 3.0, 2.0], concurrency=1)
+            )
+            await settle()
+            for name in ("a", "c", "b"):
+                await stage.end(name)
+            await running
+            assert stage.started == ["a", "c", "b"]
+            assert stage.scheduled_s["c"] == self.epoch_s + 2.0
+
+        play(story)
+
+    def test_with_think_time_a_later_turn_has_no_arrival_of_its_own(self) -> None:
+        async def story(stage: Stage) -> None:
+            thinking = replace(request("a2", after="a1"), think_time_s=0.01)
+            running = asyncio.create_task(self.arrivals(stage, request("a1"), thinking, starts=[1.0, 2.0]))
+            await settle()
+            before = time.monotonic()
+            await stage.end("a1")
+            await stage.until_started("a2")
+            assert stage.scheduled_s["a2"] >= before + 0.01
+            await stage.end("a2")
+            await running
+
+        play(story)
+
+    def test_starts_that_do_not_fit_the_requests_are_refused(self) -> None:
+        async def story(stage: Stage) -> None:
+            with pytest.raises(ValueError, match="1 starts for 2 requests"):
+                await self.arrivals(stage, request("a"), request("b"), starts=[0.0])
+
+        play(story)
+
+
+def test_a_session_that_thinks_holds_no_place() -> None:
+    async def story(stage: Stage) -> None:
+        thinking = replace(request("a2", after="a1"), think_time_s=3600)
+        running = await stage.round(request("a1"), thinking, request("b"), concurrency=1)
+        await stage.end("a1")
+        assert stage.started == ["a1", "b"]
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
     play(story)
