@@ -96,6 +96,8 @@ class Test(Section):
     """What is cleared before each round; `null`: the device cache where the engine offers it, else nothing."""
     seed: int = Field(default=0, ge=0)
     request_timeout_s: float = Field(default=600.0, gt=0)
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Processes that send the requests; `auto` takes as many as the streams in flight want, most often one."""
     max_failed_ratio: float = Field(default=0.05, ge=0, le=1)
     """A run with a larger share of failed requests ends with exit code 2."""
 

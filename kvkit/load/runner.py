@@ -7,16 +7,19 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
 
-from kvkit.results.record import Record
 from kvkit.workload.request import Request
 
-Send = Callable[[Request, float], Awaitable[Record]]
-"""Sends a request that was scheduled at this instant of the monotonic clock; records failures, never raises them."""
+Seen = TypeVar("Seen")
+"""What was seen of a request, in whatever form `send` returns it."""
+
+Send = Callable[[Request, float], Awaitable[Seen]]
+"""Sends a request that was scheduled at this instant of the monotonic clock; keeps failures, never raises them."""
 
 
 async def run_round(
-    requests: Sequence[Request], *, send: Send, concurrency: int | None, on_record: Callable[[Record], None]
+    requests: Sequence[Request], *, send: Send[Seen], concurrency: int | None, on_record: Callable[[Seen], None]
 ) -> None:
     """Send every request once.
 
@@ -24,7 +27,7 @@ async def run_round(
         requests: in the order in which they start, as far as `after` allows.
         send: does the sending.
         concurrency: requests in flight at once; `None` is no limit.
-        on_record: gets each record as soon as its request has ended. What it raises ends the round.
+        on_record: gets what was seen of each request as soon as it has ended. What it raises ends the round.
 
     Raises:
         ValueError: an `after` names no earlier request.
@@ -37,13 +40,13 @@ async def run_round(
         raise failures.exceptions[0] from None
 
 
-class _ClosedLoop:
+class _ClosedLoop(Generic[Seen]):
     def __init__(
         self,
         requests: Sequence[Request],
-        send: Send,
+        send: Send[Seen],
         concurrency: int | None,
-        on_record: Callable[[Record], None],
+        on_record: Callable[[Seen], None],
     ) -> None:
         self._requests = requests
         self._send = send
@@ -77,10 +80,10 @@ class _ClosedLoop:
             self._tasks.create_task(self._one(request, time.monotonic()))
 
     async def _one(self, request: Request, scheduled_s: float) -> None:
-        record = await self._send(request, scheduled_s)
+        seen = await self._send(request, scheduled_s)
         self._free += 1
         for follower in self._followers[request.request_id]:
             heapq.heappush(self._ready, follower)
         # The next one is scheduled before this one is written down: what keeping costs shows as schedule lag.
         self._start_what_may()
-        self._on_record(record)
+        self._on_record(seen)

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from kvkit.load import client as client_module
-from kvkit.load.client import ChatClient, open_http
-from kvkit.load.sse import Event, EventReader
+from kvkit.load.answer import Exchange, read_answer, to_record
+from kvkit.load.client import ChatClient, ChatSettings
 from kvkit.results.record import ErrorKind, Record
 from kvkit.workload.request import Message, Request
 from tests.load import chunks
@@ -24,9 +23,13 @@ REQUEST = Request("r-1", "group", (Message("user", "hello"),), prompt_tokens=100
 
 async def ask(url: str, *, timeout_s: float = 20.0, times: int = 1) -> list[Record]:
     """Send the request, one after the other, on a round that began at 0 of the clock."""
-    async with open_http(KEY) as http:
-        chat = ChatClient(http, base_url=url, model="m", temperature=0.5, timeout_s=timeout_s, api_key=KEY)
-        return [await chat.send(REQUEST, round_number=1, epoch_s=0.0, scheduled_s=0.0) for _ in range(times)]
+    async with ChatClient(ChatSettings(url, model="m", temperature=0.5, timeout_s=timeout_s, api_key=KEY)) as chat:
+        return [to_record_of(await chat.exchange(chat.encode(REQUEST))) for _ in range(times)]
+
+
+def to_record_of(exchange: Exchange) -> Record:
+    answer = read_answer(exchange)
+    return to_record(REQUEST, exchange, answer, round_number=1, epoch_s=0.0, scheduled_s=0.0, secret=KEY)
 
 
 def answer_to(pieces: Sequence[bytes], *, head: bytes | None = None, timeout_s: float = 20.0) -> Record:
@@ -43,18 +46,16 @@ def test_every_stamp_lies_between_the_sending_of_its_event_and_of_the_next(monke
     pieces = [role(), delta(content=""), delta(content="a"), delta("stop", content="b"), usage(completion=3), DONE]
 
     async def scenario() -> tuple[ScriptedServer, Record]:
-        stamped = asyncio.Semaphore(0)
+        stamped, arrived = asyncio.Semaphore(0), Exchange.arrived
 
-        class TellingReader(EventReader):
-            def feed(self, read: bytes, at_s: float) -> list[Event]:
-                events = super().feed(read, at_s)
-                stamped.release()
-                return events
+        def tell(exchange: Exchange, read: bytes, at_s: float) -> None:
+            arrived(exchange, read, at_s)
+            stamped.release()
 
         async def wait() -> None:
             await stamped.acquire()
 
-        monkeypatch.setattr(client_module, "EventReader", TellingReader)
+        monkeypatch.setattr(Exchange, "arrived", tell)
         async with serving(ScriptedServer(pieces, before_next_piece=wait)) as server:
             return server, (await ask(server.url))[0]
 
