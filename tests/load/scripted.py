@@ -25,6 +25,8 @@ class ScriptedServer:
     """Awaited after each piece: a test makes the server wait here until the client has read it."""
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a request has arrived."""
     received_s: list[float] = field(default_factory=list)
     """When each request had arrived."""
     sent_s: list[float] = field(default_factory=list)
@@ -39,6 +41,7 @@ class ScriptedServer:
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 self.requests.append(head + await reader.readexactly(length))
                 self.received_s.append(time.monotonic())
+                self.asked.set()
                 await self._say(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
