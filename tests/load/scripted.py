@@ -21,8 +21,8 @@ class ScriptedServer:
 
     pieces: Sequence[bytes]
     head: bytes = HEAD
-    before_next_piece: Callable[[], Awaitable[None]] | None = None
-    """Awaited after each piece: a test makes the server wait here until the client has read it."""
+    before_piece: Callable[[], Awaitable[None]] | None = None
+    """Awaited before each piece: a test makes the server wait here until the client has read the one before."""
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,6 +52,8 @@ class ScriptedServer:
         self.sent_s = []
         writer.write(self.head)
         for piece in self.pieces:
+            if self.before_piece is not None:
+                await self.before_piece()
             if piece == CUT:
                 writer.transport.abort()
                 raise ConnectionAbortedError
@@ -60,8 +62,6 @@ class ScriptedServer:
             self.sent_s.append(time.monotonic())
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if b"chunked" in self.head else piece)
             await writer.drain()
-            if self.before_next_piece is not None:
-                await self.before_next_piece()
         if b"chunked" in self.head:
             writer.write(b"0\r\n\r\n")
         else:
