@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ async def send_share(
         )
         on_record(record)
 
+    _take_all_files_that_are_allowed()
     recorder = Recorder(keep)
     with _short_collections():
         epoch_s = await epoch()
@@ -79,6 +81,12 @@ async def send_share(
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
     return watch.lag
+
+
+def _take_all_files_that_are_allowed() -> None:
+    """Each stream is an open file, and the soft limit is most often 1,024."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
 @contextmanager
