@@ -4,9 +4,9 @@
 
 The server (`stamping_server.py`) and the client have a core each. TTFT error is the client's TTFT minus the server's
 own: first token written - first byte of the request read. kvkit is what `kvkit run` uses, from encoding requests to
-records on disk; the others only stamp, split and parse events, and keep nothing: plain aiohttp, a bare asyncio protocol,
-stock httpx. Each figure is the median of the repeats. Whatever else runs on these cores shows in it, so the machine's
-load stands beside it.
+records on disk; the others only stamp, split and parse events, and keep nothing: plain aiohttp, a bare protocol of
+asyncio, stock httpx. Each figure is the median of the repeats. Whatever else runs on these cores shows in it, so the
+machine's load stands beside it; as root, `chrt --fifo 1` in front keeps the others off.
 """
 
 from __future__ import annotations
@@ -55,22 +55,31 @@ class Load:
     requests: int
     gap_s: float
     tokens: int = 50
+    spread: bool = False
+    """The first request of each stream has a length of its own, so that later ones start evenly; only these count."""
 
     @property
     def events(self) -> int:
-        return self.requests * (self.tokens + EVENTS_BESIDE_TOKENS)
+        return sum(request.max_tokens + EVENTS_BESIDE_TOKENS for request in self.made())
 
     def made(self) -> list[Request]:
-        return [
-            Request(f"r{i}", f"r{i}", (Message("user", f"r{i} {self.gap_s}"),), prompt_tokens=1, max_tokens=self.tokens)
-            for i in range(self.requests)
-        ]
+        return [self._request(number) for number in range(self.requests)]
+
+    def counts(self, request_id: str) -> bool:
+        return not self.spread or int(request_id) >= self.streams
+
+    def _request(self, number: int) -> Request:
+        first = self.spread and number < self.streams
+        tokens = 1 + number * self.tokens // self.streams if first else self.tokens
+        name, content = str(number), f"{number} {self.gap_s}"
+        return Request(name, name, (Message("user", content),), prompt_tokens=1, max_tokens=tokens)
 
 
 ONE = Load(streams=1, requests=20, gap_s=0.02, tokens=10)
-FEW = Load(streams=32, requests=96, gap_s=0.02)
-MANY = Load(streams=256, requests=768, gap_s=0.02)
+FEW = Load(streams=32, requests=3 * 32, gap_s=0.02, spread=True)
+MANY = Load(streams=256, requests=4 * 256, gap_s=0.02, spread=True)
 MOST = Load(streams=1024, requests=1024, gap_s=0.2)
+"""All start at once, on new connections."""
 BURST = Load(streams=256, requests=256, gap_s=0.02)
 """Sent twice: the second time, all 256 requests start at once on connections that are idle from the first."""
 
@@ -180,7 +189,7 @@ async def stock_httpx(url: str) -> AsyncIterator[Round]:
 
 
 class BareProtocol(asyncio.Protocol):
-    """One connection, one request at a time. HTTP is not parsed: the lines of its head and chunks are no `data` lines."""
+    """One connection, one request at a time. HTTP is not parsed: the lines of its head and chunks are no `data`."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -235,21 +244,17 @@ async def measure(send: Round, load: Load, url: str) -> Figures:
     cpu_s = time.process_time()
     ttfts = await send(load)
     cpu_s = time.process_time() - cpu_s
-    errors_ms = sorted((ttft - _own_ttft(stamps)) * 1000 for ttft, stamps in _matched(ttfts, url))
+    own = _servers_own(url)
+    if own.keys() != ttfts.keys():
+        raise SystemExit(f"the server stamped {len(own)} requests, the client {len(ttfts)}")
+    errors_ms = sorted((ttft - own[name]) * 1000 for name, ttft in ttfts.items() if load.counts(name))
     return Figures(percentile(errors_ms, 50), percentile(errors_ms, 99), load.events / cpu_s / 1000)
 
 
-def _matched(ttfts: TTFTs, url: str) -> list[tuple[float, list[float]]]:
+def _servers_own(url: str) -> TTFTs:
     with urlopen(f"{url}/stamps") as response:
-        stamps = json.load(response)
-    if stamps.keys() != ttfts.keys():
-        raise SystemExit(f"the server stamped {len(stamps)} requests, the client {len(ttfts)}")
-    return [(ttft, stamps[name]) for name, ttft in ttfts.items()]
-
-
-def _own_ttft(stamps: list[float]) -> float:
-    received_s, sent_s = stamps
-    return sent_s - received_s
+        stamps: dict[str, tuple[float, float]] = json.load(response)
+    return {name: sent_s - received_s for name, (received_s, sent_s) in stamps.items()}
 
 
 LOADS = {

@@ -1,4 +1,4 @@
-"""An engine that stamps itself: streams tokens at a steady pace, and tells when a request came and its first token went.
+"""An engine that stamps itself: streams tokens at a steady pace, and tells when requests came and first tokens went.
 
     python benchmarks/stamping_server.py --core 0
 
