@@ -16,8 +16,11 @@ from kvkit.results.stats import ClientLag, LoopDelay, ScheduleLag
 TICK_S = 0.005
 """Between two looks at the loop's delay: short enough for 200 of them a second, at about 0.2 % of a core."""
 
-LEAST_TICKS = 100
-"""Of fewer, half a second's, the 99th percentile would be the largest one: a single hiccup."""
+TICKS_FOR_P50 = 20
+"""A tenth of a second's."""
+
+TICKS_FOR_P99 = 1000
+"""Five seconds'. Of less, a single hiccup of a busy machine (30 to 50 ms were seen) is more than one in a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +83,12 @@ def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, open_lo
     ends_s = [r.start_s + (r.e2e_s or 0.0) for r in records]
     duration_s = max(ends_s) - min(r.start_s for r in records)
     events = sum(len(r.itl_s) + 1 for r in records if r.ttft_s is not None)
-    enough = len(delays_ms) >= LEAST_TICKS
     return ClientLag(
         workers=len(lags),
         open_loop=open_loop,
         loop_delay_ms=LoopDelay(
-            p50=percentile(delays_ms, 50) if enough else None,
-            p99=percentile(delays_ms, 99) if enough else None,
+            p50=percentile(delays_ms, 50) if len(delays_ms) >= TICKS_FOR_P50 else None,
+            p99=percentile(delays_ms, 99) if len(delays_ms) >= TICKS_FOR_P99 else None,
             max=delays_ms[-1] if delays_ms else None,
         ),
         cpu_share=tuple(lag.cpu_share for lag in lags),

@@ -119,8 +119,9 @@ class LoopDelay(_Part):
     """How late the client's event loops ran what was due, in milliseconds. Their timers count whole milliseconds."""
 
     p50: float | None
+    """`null` in a round too short to tell: a tenth of a second."""
     p99: float | None
-    """Both `null` in a round that was too short to tell (half a second)."""
+    """`null` in a round in which a single hiccup would be it: five seconds."""
     max: float | None
 
 

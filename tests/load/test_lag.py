@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kvkit.load import lag as lag_module
-from kvkit.load.lag import LEAST_TICKS, TICK_S, LoopLag, LoopWatch, summarise_lag
+from kvkit.load.lag import TICK_S, TICKS_FOR_P50, TICKS_FOR_P99, LoopLag, LoopWatch, summarise_lag
 from kvkit.results.record import Record
 
 MS = 0.001
@@ -73,7 +73,7 @@ def test_the_loop_looks_at_each_tick(clock: Clock) -> None:
 
 
 def test_what_was_seen_of_all_loops_is_one_distribution() -> None:
-    ticks = LEAST_TICKS // 2
+    ticks = TICKS_FOR_P99 // 2
     lags = [LoopLag((1 * MS,) * ticks, cpu_share=0.2), LoopLag((3 * MS,) * ticks, cpu_share=0.4)]
     client = summarise_lag(lags, [record(0.0, 0.0)], open_loop=False)
     # half of the delays are 1 ms, half 3 ms: the median lies between
@@ -81,9 +81,13 @@ def test_what_was_seen_of_all_loops_is_one_distribution() -> None:
     assert (client.workers, client.cpu_share) == (2, (0.2, 0.4))
 
 
-def test_a_round_too_short_to_tell_has_no_percentiles() -> None:
-    client = summarise_lag([LoopLag((MS,) * (LEAST_TICKS - 1), 0.2)], [record(0.0, 0.0)], open_loop=False)
-    assert client.loop_delay_ms.model_dump() == {"p50": None, "p99": None, "max": 1.0}
+@pytest.mark.parametrize(
+    ("ticks", "p50", "p99"),
+    [(TICKS_FOR_P50 - 1, None, None), (TICKS_FOR_P50, 1.0, None), (TICKS_FOR_P99 - 1, 1.0, None)],
+)
+def test_a_round_too_short_to_tell_has_no_percentiles(ticks: int, p50: float | None, p99: float | None) -> None:
+    client = summarise_lag([LoopLag((MS,) * ticks, 0.2)], [record(0.0, 0.0)], open_loop=False)
+    assert client.loop_delay_ms.model_dump() == {"p50": p50, "p99": p99, "max": 1.0}
 
 
 def test_setting_up_a_connection_is_no_lag_of_the_client() -> None:

@@ -35,7 +35,6 @@ def delayed(p99: float | None) -> ClientLag:
         (30.0, 300.0, True),  # a tenth of the TTFT is 30 ms
         (30.1, 300.0, False),
         (5.1, None, False),  # no request succeeded
-        (None, 20.0, True),  # too short a round to tell
     ],
 )
 def test_the_delay_that_is_allowed_grows_with_the_ttft(
@@ -50,8 +49,14 @@ def test_the_busiest_worker_counts() -> None:
     assert "it took 91% of a core (allowed are 90%)" in problem
 
 
-def test_a_round_too_short_to_tell_is_not_held_against_its_cpu_time() -> None:
-    short = LoopDelay(p50=None, p99=None, max=2.0)
+@pytest.mark.parametrize(("p50", "kept_up"), [(10.0, True), (10.1, False), (None, True)])
+def test_in_a_round_too_short_for_a_p99_the_median_delay_counts(p50: float | None, kept_up: bool) -> None:
+    short = LoopDelay(p50=p50, p99=None, max=40.0)
+    assert (client_problems(lag(loop_delay_ms=short), 100.0) == []) == kept_up
+
+
+def test_such_a_round_is_not_held_against_its_cpu_time() -> None:
+    short = LoopDelay(p50=0.1, p99=None, max=2.0)
     assert client_problems(lag(cpu_share=(1.0,), loop_delay_ms=short), 100.0) == []
 
 
