@@ -264,7 +264,7 @@ async def _send(
     share = Share(round_number=number, requests=requests, concurrency=bench.config.test.concurrency)
     workers = choose_workers(bench.config.test.workers, share)
     lags = await send_round(bench.client, share, workers=workers, on_record=keep)
-    return records, summarise_lag(lags, records, open_loop=False)
+    return records, summarise_lag(lags, records, open_loop=share.starts is not None)
 
 
 def _facts(

@@ -22,6 +22,9 @@ TICKS_FOR_P50 = 20
 TICKS_FOR_P99 = 1000
 """Five seconds'. Of less, a single hiccup of a busy machine (30 to 50 ms were seen) is more than one in a hundred."""
 
+REQUESTS_FOR_P99 = 100
+"""Of fewer, the 99th percentile is the largest: a single hiccup."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoopLag:
@@ -92,6 +95,8 @@ def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, open_lo
             max=delays_ms[-1] if delays_ms else None,
         ),
         cpu_share=tuple(lag.cpu_share for lag in lags),
-        schedule_lag_ms=ScheduleLag(p50=percentile(waits_ms, 50), p99=percentile(waits_ms, 99)),
+        schedule_lag_ms=ScheduleLag(
+            p50=percentile(waits_ms, 50), p99=percentile(waits_ms, 99) if len(waits_ms) >= REQUESTS_FOR_P99 else None
+        ),
         events_per_s=events / duration_s if duration_s else None,
     )

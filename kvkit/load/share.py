@@ -27,6 +27,8 @@ class Share:
     requests: Sequence[Request]
     concurrency: int | None
     """Requests in flight at once; `None` is no limit."""
+    starts: Sequence[float] | None = None
+    """Seconds after the round's beginning at which each request is to start; `None` is a closed loop."""
 
 
 async def now() -> float:

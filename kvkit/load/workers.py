@@ -94,6 +94,7 @@ def split(share: Share, workers: int) -> list[Share]:
             share,
             requests=[share.requests[position] for position in sorted(positions)],
             concurrency=share.concurrency and share.concurrency // workers + (number < share.concurrency % workers),
+            starts=share.starts and [share.starts[position] for position in sorted(positions)],
         )
         for number, positions in enumerate(dealt)
     ]

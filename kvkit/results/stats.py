@@ -129,7 +129,8 @@ class ScheduleLag(_Part):
     """Start minus scheduled minus the setting up of a connection, in milliseconds, over all requests."""
 
     p50: float
-    p99: float
+    p99: float | None
+    """`null` with fewer than 100 requests, where a single hiccup would be it."""
 
 
 class ClientLag(_Part):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kvkit.load import lag as lag_module
-from kvkit.load.lag import TICK_S, TICKS_FOR_P50, TICKS_FOR_P99, LoopLag, LoopWatch, summarise_lag
+from kvkit.load.lag import REQUESTS_FOR_P99, TICK_S, TICKS_FOR_P50, TICKS_FOR_P99, LoopLag, LoopWatch, summarise_lag
 from kvkit.results.record import Record
 
 MS = 0.001
@@ -95,6 +95,12 @@ def test_setting_up_a_connection_is_no_lag_of_the_client() -> None:
     client = summarise_lag([LoopLag((), 0.2)], [record(2.5, 2.0, connect_s=0.3)], open_loop=True)
     assert client.schedule_lag_ms.p50 == pytest.approx(200.0)
     assert client.open_loop
+
+
+@pytest.mark.parametrize(("requests", "p99"), [(REQUESTS_FOR_P99 - 1, None), (REQUESTS_FOR_P99, 500.0)])
+def test_few_requests_have_no_p99(requests: int, p99: float | None) -> None:
+    client = summarise_lag([LoopLag((), 0.2)], [record(2.5, 2.0)] * requests, open_loop=True)
+    assert client.schedule_lag_ms.p99 == p99
 
 
 def test_events_per_second_are_those_of_all_requests_also_failed_ones() -> None:

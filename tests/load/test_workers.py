@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,11 @@ def test_requests_that_follow_each_other_stay_together_in_their_order() -> None:
 def test_the_concurrency_is_shared_out(concurrency: int | None, shared_out: list[int | None]) -> None:
     whole = share(*map(request, "abcdefgh"), concurrency=concurrency)
     assert [part.concurrency for part in split(whole, 3)] == shared_out
+
+
+def test_each_request_keeps_its_own_start() -> None:
+    whole = replace(share(*map(request, "abc")), starts=[0.0, 0.5, 1.5])
+    assert [part.starts for part in split(whole, 2)] == [[0.0, 1.5], [0.5]]
 
 
 STREAMS_OF_ONE = EVENTS_PER_S_AND_WORKER // EVENTS_PER_S_AND_STREAM

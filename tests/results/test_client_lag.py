@@ -64,7 +64,15 @@ def test_late_starts_count_only_where_requests_had_instants_of_their_own() -> No
     late = ScheduleLag(p50=1.0, p99=50.0)
     assert client_problems(lag(schedule_lag_ms=late), 100.0) == []
     (problem,) = client_problems(lag(schedule_lag_ms=late, open_loop=True), 100.0)
-    assert "requests started 50.0 ms after they were due (p99; allowed are 10.0 ms" in problem
+    assert "requests started 50.0 ms late (p99; allowed are 10.0 ms" in problem
+
+
+def test_of_few_requests_the_median_schedule_lag_counts() -> None:
+    def few(p50: float) -> ClientLag:
+        return lag(schedule_lag_ms=ScheduleLag(p50=p50, p99=None), open_loop=True)
+
+    assert client_problems(few(10.0), 100.0) == []
+    assert len(client_problems(few(10.1), 100.0)) == 1
 
 
 def test_the_reason_says_what_was_seen_what_is_allowed_and_what_to_do() -> None:
