@@ -6,21 +6,23 @@ import asyncio
 import platform
 import secrets
 import socket
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import uvloop
 
 from kvkit import __version__
 from kvkit.config import Config, Isolation
 from kvkit.ending import Ending
 from kvkit.load.answer import quote, read_answer
 from kvkit.load.calibration import CalibrationError, measure_scale
-from kvkit.load.client import ChatClient, open_http
-from kvkit.load.runner import run_round
+from kvkit.load.client import ChatClient, ChatSettings, open_http
+from kvkit.load.lag import summarise_lag
+from kvkit.load.share import Share
+from kvkit.load.workers import WorkerError, choose_workers, send_round
 from kvkit.observe import lmcache, mooncake, vllm
 from kvkit.observe.engine import EngineFacts, EngineRefusedError, EngineUnreachableError, look_at_engine
 from kvkit.observe.reset import ResetError, ResetNotOfferedError
@@ -30,6 +32,7 @@ from kvkit.report.progress import RunReporter
 from kvkit.results.errors import ResultsError
 from kvkit.results.record import Record
 from kvkit.results.stats import (
+    ClientLag,
     Counters,
     Engine,
     Mode,
@@ -55,11 +58,12 @@ def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter)
     a server, the disk or the user does: the reporter is told.
     """
     try:
-        return asyncio.run(_run(config, mode, results_dir, reporter))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(config, mode, results_dir, reporter))
     except (WrongInputError, EngineRefusedError) as error:
         reporter.run_failed(str(error))
         return Ending.WRONG_INPUT
-    except (EngineUnreachableError, CalibrationError, ResultsError) as error:
+    except (EngineUnreachableError, CalibrationError, ResultsError, WorkerError) as error:
         reporter.run_failed(str(error))
     except httpx.TransportError as error:
         reporter.run_failed(
@@ -89,7 +93,11 @@ class _Bench:
 
 async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunReporter) -> Ending:
     api = config.openai_api
-    async with open_http(api.api_key.get_secret_value()) as engine_http, open_http() as http:
+    async with (
+        open_http(api.api_key.get_secret_value()) as engine_http,
+        open_http() as http,
+        ChatClient(_chat_settings(config)) as client,
+    ):
         facts = await look_at_engine(engine_http, api.base_url)
         _check_model(config, facts)
         scale = await measure_scale(engine_http, base_url=api.base_url, model=api.model_name)
@@ -102,14 +110,7 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
             results_dir=results_dir,
             reporter=reporter,
             run_id=secrets.token_hex(8),
-            client=ChatClient(
-                engine_http,
-                base_url=api.base_url,
-                model=api.model_name,
-                temperature=config.model.temperature,
-                timeout_s=config.test.request_timeout_s,
-                api_key=api.api_key.get_secret_value(),
-            ),
+            client=client,
             servers=servers,
             engine=Engine(version=facts.version, model=api.model_name, connector=facts.connector, flags=facts.flags),
             isolation=await _choose_isolation(config, servers),
@@ -119,6 +120,17 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
             reporter.notice(f"counters are not known: {problem}")
         valid = [await _run_scenario(bench, workload) for workload in workloads]
     return Ending.INVALID if False in valid else Ending.DONE
+
+
+def _chat_settings(config: Config) -> ChatSettings:
+    api = config.openai_api
+    return ChatSettings(
+        base_url=api.base_url,
+        model=api.model_name,
+        temperature=config.model.temperature,
+        timeout_s=config.test.request_timeout_s,
+        api_key=api.api_key.get_secret_value(),
+    )
 
 
 def _servers(config: Config, mode: Mode, engine_http: httpx.AsyncClient, http: httpx.AsyncClient) -> Servers:
@@ -204,7 +216,8 @@ async def _warm_up(bench: _Bench, workload: Workload) -> str | None:
     first, *rest = longest.messages
     nonce = secrets.token_hex(16)
     unrelated = Message(first.role, nonce + first.content[len(nonce) :])
-    answer = read_answer(await bench.client.exchange(replace(longest, messages=(unrelated, *rest))))
+    request = bench.client.encode(replace(longest, messages=(unrelated, *rest)))
+    answer = read_answer(await bench.client.exchange(request))
     if answer.failure is not None:
         words = quote(answer.failure.words, bench.config.openai_api.api_key.get_secret_value())
         bench.reporter.notice(f"the warm-up request failed ({answer.failure.kind}): {words}")
@@ -219,11 +232,11 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> lis
         incidents = [restless, await _clear(bench)]
         before = await bench.servers.snapshot()
         bench.reporter.round_started(number, bench.config.test.rounds, len(workload.requests))
-        records = await _send(bench, workload.requests, number, files)
+        records, client = await _send(bench, workload.requests, number, files)
         restless = await bench.servers.wait_quiet()
         changes = Changes.between(before, await bench.servers.snapshot())
         verdict = judge(_facts(bench, workload, records, changes, [*incidents, restless]))
-        summaries.append(_summarise(bench, records, changes, verdict))
+        summaries.append(_summarise(bench, records, client, changes, verdict))
         bench.reporter.round_ended(summaries[-1])
     return summaries
 
@@ -238,20 +251,20 @@ async def _clear(bench: _Bench) -> str | None:
     return None
 
 
-async def _send(bench: _Bench, requests: Sequence[Request], number: int, files: RunFiles) -> list[Record]:
+async def _send(
+    bench: _Bench, requests: Sequence[Request], number: int, files: RunFiles
+) -> tuple[list[Record], ClientLag]:
     records: list[Record] = []
-    epoch_s = time.monotonic()
-
-    async def send(request: Request, scheduled_s: float) -> Record:
-        return await bench.client.send(request, round_number=number, epoch_s=epoch_s, scheduled_s=scheduled_s)
 
     def keep(record: Record) -> None:
         files.add(record)
         records.append(record)
         bench.reporter.request_ended(record)
 
-    await run_round(requests, send=send, concurrency=bench.config.test.concurrency, on_record=keep)
-    return records
+    share = Share(round_number=number, requests=requests, concurrency=bench.config.test.concurrency)
+    workers = choose_workers(bench.config.test.workers, share)
+    lags = await send_round(bench.client, share, workers=workers, on_record=keep)
+    return records, summarise_lag(lags, records, open_loop=share.starts is not None)
 
 
 def _facts(
@@ -282,7 +295,9 @@ def _facts(
     )
 
 
-def _summarise(bench: _Bench, records: Sequence[Record], changes: Changes, verdict: Verdict) -> RoundSummary:
+def _summarise(
+    bench: _Bench, records: Sequence[Record], client: ClientLag, changes: Changes, verdict: Verdict
+) -> RoundSummary:
     return summarise_round(
         records,
         number=records[0].round,
@@ -296,6 +311,7 @@ def _summarise(bench: _Bench, records: Sequence[Record], changes: Changes, verdi
         valid=verdict.valid,
         invalid_reasons=verdict.reasons,
         max_failed_ratio=bench.config.test.max_failed_ratio,
+        client=client,
     )
 
 

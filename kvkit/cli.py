@@ -39,6 +39,7 @@ def run(
     isolation: Literal["none", "device"] | None = None,
     results_dir: Path = Path("test_results"),
     seed: int | None = None,
+    workers: int | Literal["auto"] | None = None,
 ) -> Ending:
     """Send the scenarios to the service in one mode and keep what was seen.
 
@@ -64,6 +65,8 @@ def run(
         Where the stats and request files go; nothing in it is overwritten.
     seed
         Of the prompts. Another seed sends prompts that no cache has seen.
+    workers
+        Processes that send the requests; auto takes as many as the streams in flight want.
     """
     from kvkit.config import ConfigError, load_config
 
@@ -74,6 +77,7 @@ def run(
         "test.concurrency": ("--concurrency", concurrency),
         "test.isolation": ("--isolation", isolation),
         "test.seed": ("--seed", seed),
+        "test.workers": ("--workers", workers),
     }
     try:
         loaded = load_config(config, flags={key: flag for key, flag in given.items() if flag[1] is not None})

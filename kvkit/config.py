@@ -108,8 +108,18 @@ class Test(Section):
     """What is cleared before each round; `null`: the device cache where the engine offers it, else nothing."""
     seed: int = Field(default=0, ge=0)
     request_timeout_s: float = Field(default=600.0, gt=0)
+    workers: int | Literal["auto"] = "auto"
+    """Processes that send the requests; `auto` takes as many as the streams in flight want, most often one."""
     max_failed_ratio: float = Field(default=0.05, ge=0, le=1)
     """A run with a larger share of failed requests ends with exit code 2."""
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, value: Any) -> Any:
+        """One fault, where a union would tell one for each of its types."""
+        if value != "auto" and not (type(value) is int and value >= 1):
+            raise ValueError(f"found {value!r}, allowed is auto or a number of processes from 1")
+        return value
 
 
 class WorkloadSettings(Section):

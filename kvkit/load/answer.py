@@ -12,16 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from kvkit.load.sse import Event
+from kvkit.load.sse import Event, EventReader
 from kvkit.results.record import ErrorKind, Record
 from kvkit.workload.request import Request
 
 WORDS_KEPT = 300
 """Characters of a server's or a transport's own words that a record keeps."""
+
+BODY_HEAD = 4096
+"""Bytes of an answer that are looked at for its words; more of an error page is not read."""
+
+READS_AT_ONCE = 16
+"""Reads that are interpreted without a pause: a read has one event or a few, an event takes about 10 microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +46,32 @@ class Exchange:
     """Just before the request's first byte was written; before the connection attempt if none came about."""
     written: bool = False
     """A connection was there and the request went out on it."""
+    connect_s: float | None = None
+    """Setting up its connection: name, TCP and TLS. `None`: it went out on one that was there, or none came about."""
     status: int | None = None
-    body_head: bytes = b""
-    """The first bytes of the answer: what is quoted when it was no event stream."""
-    events: list[Event] = field(default_factory=list)
+    reads: list[bytes] = field(default_factory=list)
+    """The answer's body as it came. Plain bytes: objects for each event would make garbage collections long."""
+    stamps_s: list[float] = field(default_factory=list)
+    """When each read arrived."""
     failure: Failure | None = None
     """How the transport failed, if it did."""
+
+    def arrived(self, read: bytes, at_s: float) -> None:
+        self.reads.append(read)
+        self.stamps_s.append(at_s)
+
+    @property
+    def body_head(self) -> bytes:
+        """The first bytes of the answer: what is quoted when it was no event stream."""
+        return b"".join(self.reads)[:BODY_HEAD]
 
 
 @dataclass(slots=True)
 class Answer:
     """What an exchange held."""
 
+    events: int = 0
+    """Server-sent events that were interpreted."""
     token_stamps_s: list[float] = field(default_factory=list)
     first_text_s: float | None = None
     text: list[str] = field(default_factory=list)
@@ -62,27 +83,55 @@ class Answer:
     done: bool = False
     failure: Failure | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Nothing that follows counts: `[DONE]` came, or an event that is an error or no chunk."""
+        return self.done or self.failure is not None
 
-def read_answer(exchange: Exchange) -> Answer:
-    """Interpret an exchange's events up to `[DONE]` or the first one that is an error or no chunk."""
+
+def reading(exchange: Exchange) -> Generator[None, None, Answer]:
+    """Interpret an exchange's events up to `[DONE]` or the first one that is an error or no chunk.
+
+    Yields after every few reads, so that who has streams open can look at them in between; returns the answer.
+    """
     answer = Answer()
-    for event in exchange.events:
-        answer.failure = _take_event(answer, event)
-        if answer.done or answer.failure is not None:
+    reader = EventReader()
+    reads = zip(exchange.reads, exchange.stamps_s, strict=True) if exchange.status == 200 else ()
+    for number, (read, at_s) in enumerate(reads, start=1):
+        _take_events(answer, reader.feed(read, at_s))
+        if answer.ended:
             break
-    if answer.failure is None:
-        answer.failure = _transport_failure(exchange, answer) or _missing(answer)
+        if number % READS_AT_ONCE == 0:
+            yield
+    answer.failure = answer.failure or _transport_failure(exchange, answer) or _missing(answer)
     return answer
 
 
+def read_answer(exchange: Exchange) -> Answer:
+    """Interpret an exchange at once."""
+    steps = reading(exchange)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+
+
 def to_record(
-    request: Request, exchange: Exchange, *, round_number: int, epoch_s: float, scheduled_s: float, secret: str
+    request: Request,
+    exchange: Exchange,
+    answer: Answer,
+    *,
+    round_number: int,
+    epoch_s: float,
+    scheduled_s: float,
+    secret: str,
 ) -> Record:
     """The record of an exchange, with times relative to `epoch_s`, the round's start on the same clock.
 
     `secret` is starred out of the error's words: some servers quote the key that they refuse.
     """
-    answer = read_answer(exchange)
     failure, stamps, start = answer.failure, answer.token_stamps_s, exchange.start_s
     text = "".join(answer.text)
     return Record(
@@ -91,6 +140,7 @@ def to_record(
         group=request.group,
         scheduled_s=scheduled_s - epoch_s,
         start_s=start - epoch_s,
+        connect_s=exchange.connect_s,
         ttft_s=stamps[0] - start if stamps else None,
         first_text_s=None if answer.first_text_s is None else answer.first_text_s - start,
         e2e_s=stamps[-1] - start if stamps else None,
@@ -129,6 +179,14 @@ def _message(error: Any) -> str:
     if isinstance(error, dict) and isinstance(error.get("message"), str):
         return str(error["message"])
     return error if isinstance(error, str) else json.dumps(error)
+
+
+def _take_events(answer: Answer, events: Iterable[Event]) -> None:
+    for event in events:
+        answer.events += 1
+        answer.failure = _take_event(answer, event)
+        if answer.ended:
+            return
 
 
 def _take_event(answer: Answer, event: Event) -> Failure | None:
@@ -188,10 +246,10 @@ def _transport_failure(exchange: Exchange, answer: Answer) -> Failure | None:
         return None
     if exchange.failure is not None:
         return exchange.failure
-    if not exchange.events:
+    if not answer.events:
         begin = exchange.body_head.decode(errors="replace") or "(nothing)"
         return Failure("broken_stream", f"no event came; the body begins: {begin}")
-    return Failure("broken_stream", f"the stream ended after {len(exchange.events)} events, without [DONE]")
+    return Failure("broken_stream", f"the stream ended after {answer.events} events, without [DONE]")
 
 
 def _missing(answer: Answer) -> Failure | None:

@@ -1,7 +1,8 @@
 """One streaming chat completion over the wire: stamps and bytes, read with as little between as possible.
 
 httpx with aiohttp as its transport: stock httpx adds seconds to TTFT at a burst of 128 connections, because its pool
-scans linearly (encode/httpx #3215).
+scans linearly (encode/httpx #3215). Measured requests are handed to the transport itself, ready made, and their reads
+are stamped and kept as they come: nothing is encoded, merged or parsed while streams are open.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import json
 import ssl
 import time
 from contextvars import ContextVar
-from types import SimpleNamespace
+from dataclasses import dataclass, field
+from types import SimpleNamespace, TracebackType
+from typing import Self
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from kvkit.load.answer import Exchange, Failure, to_record
-from kvkit.load.sse import EventReader
-from kvkit.results.record import ErrorKind, Record
+from kvkit.load.answer import BODY_HEAD, Exchange, Failure
+from kvkit.results.record import ErrorKind
 from kvkit.workload.request import Request
 
 CONNECT_TIMEOUT_S = 30.0
@@ -33,9 +35,6 @@ KEEPALIVE_S = 3.0
 """Idle connections are given up before the server does it (uvicorn: 5 s): a request on one that is just being closed
 would fail, and a POST is never sent twice."""
 
-_BODY_HEAD = 4096
-"""Bytes of an answer that are kept for its words; more of an error page is not read."""
-
 _exchange: ContextVar[Exchange] = ContextVar("exchange")
 """The exchange that the requests of this task belong to."""
 
@@ -45,14 +44,22 @@ def open_http(api_key: str | None = None) -> httpx.AsyncClient:
 
     It sends the API key, if it gets one, and asks for no compression: a compressor holds events back.
     """
-    authorization = {"Authorization": f"Bearer {api_key}"} if api_key is not None else {}
     return httpx.AsyncClient(
-        transport=AiohttpTransport(client=_open_session, verify=_trusted_by_the_system()),
-        headers={**authorization, "Accept-Encoding": "identity"},
+        transport=_open_transport(),
+        headers=_headers(api_key),
         timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         trust_env=False,
         follow_redirects=False,
     )
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    authorization = {"Authorization": f"Bearer {api_key}"} if api_key is not None else {}
+    return {**authorization, "Accept-Encoding": "identity"}
+
+
+def _open_transport() -> AiohttpTransport:
+    return AiohttpTransport(client=_open_session, verify=_trusted_by_the_system())
 
 
 @functools.cache
@@ -62,7 +69,9 @@ def _trusted_by_the_system() -> ssl.SSLContext:
 
 def _open_session() -> aiohttp.ClientSession:
     tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(_stamp_start)
+    tracing.on_connection_create_start.append(_connection_begins)
+    tracing.on_connection_create_end.append(_connection_is_there)
+    tracing.on_request_chunk_sent.append(_body_is_written)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=_trusted_by_the_system()),
         trace_configs=[tracing],
@@ -70,66 +79,88 @@ def _open_session() -> aiohttp.ClientSession:
     )
 
 
-async def _stamp_start(
-    _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
+async def _connection_begins(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionCreateStartParams
 ) -> None:
-    """Called when a connection is there and the first byte is about to be written: connecting is not part of TTFT."""
+    context.began_s = time.monotonic()
+
+
+async def _connection_is_there(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionCreateEndParams
+) -> None:
     if (exchange := _exchange.get(None)) is not None:
+        exchange.connect_s = time.monotonic() - context.began_s
+
+
+async def _body_is_written(
+    _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestChunkSentParams
+) -> None:
+    """Called just before the first byte is written: aiohttp keeps the head back and writes it together with the body.
+
+    It "sends" the head much earlier in a burst: the bodies are written by tasks that come after all heads.
+    """
+    exchange = _exchange.get(None)
+    if exchange is not None and not exchange.written:
         exchange.start_s = time.monotonic()
         exchange.written = True
 
 
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """Whom to ask, and how."""
+
+    base_url: str
+    """Ends with `/v1`."""
+    model: str
+    """The served name."""
+    temperature: float
+    timeout_s: float
+    """A request that has not ended by then has failed."""
+    api_key: str = field(repr=False)
+
+
 class ChatClient:
-    """Sends workload requests to one model of one server.
+    """Sends workload requests to one model of one server, on connections of its own; closes them at its exit."""
 
-    Args:
-        http: from `open_http`.
-        base_url: ends with `/v1`.
-        model: the served name.
-        temperature: sampling temperature of every request.
-        timeout_s: a request that has not ended by then has failed.
-        api_key: kept out of every error text.
-    """
+    def __init__(self, settings: ChatSettings) -> None:
+        self.settings = settings
+        self._transport = _open_transport()
+        self._url = httpx.URL(f"{settings.base_url}/chat/completions")
+        self._headers = {
+            **_headers(settings.api_key),
+            "Content-Type": "application/json",
+            "Accept": "text/event-stream",
+        }
 
-    def __init__(
-        self, http: httpx.AsyncClient, *, base_url: str, model: str, temperature: float, timeout_s: float, api_key: str
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._http = http
-        self._url = f"{base_url}/chat/completions"
-        self._model = model
-        self._temperature = temperature
-        self._timeout_s = timeout_s
-        self._api_key = api_key
+        await self._transport.aclose()
 
-    async def send(self, request: Request, *, round_number: int, epoch_s: float, scheduled_s: float) -> Record:
-        """Send one request and record what came back. Failures are recorded, never raised.
-
-        Args:
-            request: what to send.
-            round_number: 1 is the cold start.
-            epoch_s: the round's start on the monotonic clock.
-            scheduled_s: when the request was to start, on the same clock.
-        """
-        exchange = await self.exchange(request)
-        return to_record(
-            request,
-            exchange,
-            round_number=round_number,
-            epoch_s=epoch_s,
-            scheduled_s=scheduled_s,
-            secret=self._api_key,
+    def encode(self, request: Request) -> httpx.Request:
+        """The request as it goes over the wire. Encoded before a round, so that sending costs the loop little."""
+        # Reads have no limit of their own: the whole exchange has one.
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        return httpx.Request(
+            "POST",
+            self._url,
+            headers=self._headers,
+            content=self._body(request),
+            extensions={"timeout": timeout.as_dict()},
         )
 
-    async def exchange(self, request: Request) -> Exchange:
-        """Send one request and keep its stamps and bytes."""
-        body = self._body(request)
+    async def exchange(self, encoded: httpx.Request) -> Exchange:
+        """Send one request and keep its stamps and bytes. Failures are kept too, never raised."""
         exchange = Exchange(start_s=time.monotonic())
         stamping = _exchange.set(exchange)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._stream(body, exchange)
+            async with asyncio.timeout(self.settings.timeout_s):
+                await self._stream(encoded, exchange)
         except TimeoutError:
-            exchange.failure = Failure("timeout", f"no end within {self._timeout_s:g} s")
+            exchange.failure = Failure("timeout", f"no end within {self.settings.timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError) as error:
             # httpx-aiohttp maps a reset connection to a connect timeout: what was written decides, not the class.
             kind: ErrorKind = "broken_stream" if exchange.written else "unreachable"
@@ -138,29 +169,25 @@ class ChatClient:
             _exchange.reset(stamping)
         return exchange
 
-    async def _stream(self, body: bytes, exchange: Exchange) -> None:
-        reader = EventReader()
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        # Reads have no limit of their own: the whole exchange has one.
-        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
-        async with self._http.stream("POST", self._url, content=body, headers=headers, timeout=timeout) as response:
+    async def _stream(self, encoded: httpx.Request, exchange: Exchange) -> None:
+        response = await self._transport.handle_async_request(encoded)
+        try:
             exchange.status = response.status_code
-            async for read in response.aiter_raw():
-                at_s = time.monotonic()
-                if response.status_code == 200:
-                    exchange.events += reader.feed(read, at_s)
-                if len(exchange.body_head) < _BODY_HEAD:
-                    exchange.body_head += read
-                elif response.status_code != 200:
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            async for read in response.stream:
+                exchange.arrived(read, time.monotonic())
+                if exchange.status != 200 and sum(map(len, exchange.reads)) >= BODY_HEAD:
                     break
+        finally:
+            await response.aclose()
 
     def _body(self, request: Request) -> bytes:
         return json.dumps(
             {
-                "model": self._model,
+                "model": self.settings.model,
                 "messages": [{"role": m.role, "content": m.content} for m in request.messages],
                 "max_tokens": request.max_tokens,
-                "temperature": self._temperature,
+                "temperature": self.settings.temperature,
                 "stream": True,
                 "stream_options": {"include_usage": True},
             }

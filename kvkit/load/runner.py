@@ -19,20 +19,23 @@ import heapq
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
 
-from kvkit.results.record import Record
 from kvkit.workload.request import Request
 
-Send = Callable[[Request, float], Awaitable[Record]]
-"""Sends a request that was scheduled at this instant of the monotonic clock; records failures, never raises them."""
+Seen = TypeVar("Seen")
+"""What was seen of a request, in whatever form `send` returns it."""
+
+Send = Callable[[Request, float], Awaitable[Seen]]
+"""Sends a request that was scheduled at this instant of the monotonic clock; keeps failures, never raises them."""
 
 
 async def run_round(
     requests: Sequence[Request],
     *,
-    send: Send,
+    send: Send[Seen],
     concurrency: int | None,
-    on_record: Callable[[Record], None],
+    on_record: Callable[[Seen], None],
     starts: Sequence[float] | None = None,
     epoch_s: float | None = None,
 ) -> None:
@@ -42,7 +45,7 @@ async def run_round(
         requests: in the order in which they start, as far as `after` allows.
         send: does the sending.
         concurrency: requests in flight at once; `None` is no limit. In an open loop the wait for a place is lag.
-        on_record: gets each record as soon as its request has ended. What it raises ends the round.
+        on_record: gets what was seen of each request as soon as it has ended. What it raises ends the round.
         starts: open loop: seconds after the round's start at which each request wants to start. `None`: closed loop.
         epoch_s: the round's start on the monotonic clock; `None` is now. Processes that share a round give the same.
 
@@ -59,13 +62,13 @@ async def run_round(
         raise failures.exceptions[0] from None
 
 
-class _Round:
+class _Round(Generic[Seen]):
     def __init__(
         self,
         requests: Sequence[Request],
-        send: Send,
+        send: Send[Seen],
         concurrency: int | None,
-        on_record: Callable[[Record], None],
+        on_record: Callable[[Seen], None],
         arrivals: Sequence[float] | None,
     ) -> None:
         if arrivals is not None and len(arrivals) != len(requests):
@@ -126,14 +129,14 @@ class _Round:
             self._tasks.create_task(self._one(self._requests[position], scheduled_s))
 
     async def _one(self, request: Request, scheduled_s: float) -> None:
-        record = await self._send(request, scheduled_s)
+        seen = await self._send(request, scheduled_s)
         ended_s = time.monotonic()
         self._free += 1
         for follower in self._followers[request.request_id]:
             self._wait_for(follower, self._due_after(follower, ended_s))
         # The next one is scheduled before this one is written down: what keeping costs shows as schedule lag.
         self._start_what_may(ended_s)
-        self._on_record(record)
+        self._on_record(seen)
 
     def _due_after(self, follower: int, ended_s: float) -> float:
         """When a request is due whose predecessor has ended now."""

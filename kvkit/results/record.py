@@ -41,6 +41,8 @@ class Record:
     """When the arrival process wanted it to start."""
     start_s: float
     """Just before the request's first byte was written."""
+    connect_s: float | None = None
+    """Setting up its connection (name, TCP, TLS), which is before its start; `null` where there was one to reuse."""
     ttft_s: float | None = None
     """First token event minus start. The role chunk is not a token event."""
     first_text_s: float | None = None

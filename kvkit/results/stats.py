@@ -115,6 +115,39 @@ class Counters(_Part):
         return {name: delta for name, delta in deltas.items() if isfinite(delta)}
 
 
+class LoopDelay(_Part):
+    """How late the client's event loops ran what was due, in milliseconds. Their timers count whole milliseconds."""
+
+    p50: float | None
+    """`null` in a round too short to tell: a tenth of a second."""
+    p99: float | None
+    """`null` in a round in which a single hiccup would be it: five seconds."""
+    max: float | None
+
+
+class ScheduleLag(_Part):
+    """Start minus scheduled minus the setting up of a connection, in milliseconds, over all requests."""
+
+    p50: float
+    p99: float | None
+    """`null` with fewer than 100 requests, where a single hiccup would be it."""
+
+
+class ClientLag(_Part):
+    """Did the load generator keep up? Where it did not, latencies hold its own delays and the round is invalid."""
+
+    workers: int
+    """Processes that sent the requests."""
+    open_loop: bool
+    """Requests had instants of their own at which they were to start; in a closed loop, nothing is late."""
+    loop_delay_ms: LoopDelay
+    cpu_share: tuple[float, ...]
+    """Of each worker's event loop: CPU time over the round's time. At 1 it does nothing but run behind."""
+    schedule_lag_ms: ScheduleLag
+    events_per_s: float | None
+    """Token events of all requests over the time from the first start to the last token event."""
+
+
 class RoundSummary(_Part):
     """One pass over the scenario's requests. Latencies are of successful requests only."""
 
@@ -133,6 +166,8 @@ class RoundSummary(_Part):
     """First start to last token event of the successful requests."""
     tokens: Tokens
     counters: Counters
+    client: ClientLag | None = None
+    """`null`: not measured."""
     valid: bool | None
     """`false`: the figures do not show what the round was meant to show. `null`: the servers tell too little."""
     invalid_reasons: tuple[str, ...]

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kvkit.config import Isolation
+from kvkit.results.client_lag import client_problems
 from kvkit.results.distribution import Distribution
 from kvkit.results.record import Record
 from kvkit.results.stats import (
+    ClientLag,
     Counters,
     RequestCounts,
     RoundName,
@@ -34,11 +36,13 @@ def summarise_round(
     valid: bool | None,
     invalid_reasons: Sequence[str],
     max_failed_ratio: float,
+    client: ClientLag | None = None,
 ) -> RoundSummary:
     """Summarise one round. Definitions: `docs/metrics.md`.
 
     `valid` and `invalid_reasons` are what the servers' counters said. More failures than `max_failed_ratio` of the
-    requests make the round invalid too: what is left is no longer the workload that was meant.
+    requests make the round invalid too: what is left is no longer the workload that was meant. So does a client that
+    could not keep up.
     """
     succeeded = [record for record in records if record.ok]
     counts = _count(records)
@@ -46,6 +50,10 @@ def summarise_round(
     if counts.failed > max_failed_ratio * counts.total:
         valid = False
         reasons.append(f"{counts.failed} of {counts.total} requests failed (limit {max_failed_ratio * 100:g} %)")
+    ttft_ms = Distribution.in_ms(record.ttft_s for record in succeeded)
+    if client is not None and (problems := client_problems(client, ttft_ms.p50)):
+        valid = False
+        reasons += problems
     duration_s = _duration_s(succeeded)
     tokens = _sum_tokens(succeeded, by_source)
     return RoundSummary(
@@ -53,7 +61,7 @@ def summarise_round(
         name=round_name(number),
         isolation=isolation,
         requests=counts,
-        ttft_ms=Distribution.in_ms(record.ttft_s for record in succeeded),
+        ttft_ms=ttft_ms,
         tpot_ms=Distribution.in_ms(record.tpot_s for record in succeeded),
         itl_ms=Distribution.in_ms(gap for record in succeeded for gap in record.itl_s),
         e2e_ms=Distribution.in_ms(record.e2e_s for record in succeeded),
@@ -64,6 +72,7 @@ def summarise_round(
         duration_s=duration_s,
         tokens=tokens,
         counters=counters,
+        client=client,
         valid=valid,
         invalid_reasons=tuple(reasons),
     )

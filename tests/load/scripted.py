@@ -21,10 +21,12 @@ class ScriptedServer:
 
     pieces: Sequence[bytes]
     head: bytes = HEAD
-    before_next_piece: Callable[[], Awaitable[None]] | None = None
-    """Awaited after each piece: a test makes the server wait here until the client has read it."""
+    before_piece: Callable[[], Awaitable[None]] | None = None
+    """Awaited before each piece: a test makes the server wait here until the client has read the one before."""
     url: str = ""
     requests: list[bytes] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a request has arrived."""
     received_s: list[float] = field(default_factory=list)
     """When each request had arrived."""
     sent_s: list[float] = field(default_factory=list)
@@ -39,6 +41,7 @@ class ScriptedServer:
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 self.requests.append(head + await reader.readexactly(length))
                 self.received_s.append(time.monotonic())
+                self.asked.set()
                 await self._say(writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -49,6 +52,8 @@ class ScriptedServer:
         self.sent_s = []
         writer.write(self.head)
         for piece in self.pieces:
+            if self.before_piece is not None:
+                await self.before_piece()
             if piece == CUT:
                 writer.transport.abort()
                 raise ConnectionAbortedError
@@ -57,8 +62,6 @@ class ScriptedServer:
             self.sent_s.append(time.monotonic())
             writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if b"chunked" in self.head else piece)
             await writer.drain()
-            if self.before_next_piece is not None:
-                await self.before_next_piece()
         if b"chunked" in self.head:
             writer.write(b"0\r\n\r\n")
         else:

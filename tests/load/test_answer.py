@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 
 from kvkit.load.answer import Exchange, Failure, error_words, quote, read_answer, to_record
-from kvkit.load.sse import EventReader
 from kvkit.results.record import ErrorKind, Record
 from kvkit.workload.request import Message, Request
 from tests.load import chunks
@@ -19,15 +18,23 @@ STOP = delta("stop")
 
 
 def exchange(stream: Sequence[bytes], *, status: int = 200, start_s: float = 0.0) -> Exchange:
-    reader = EventReader()
-    events = [event for second, read in enumerate(stream) for event in reader.feed(read, float(second))]
-    return Exchange(start_s=start_s, written=True, status=status, body_head=b"".join(stream), events=events)
+    stamps_s = [float(second) for second in range(len(stream))]
+    return Exchange(start_s=start_s, written=True, status=status, reads=list(stream), stamps_s=stamps_s)
 
 
-def record(stream: Sequence[bytes], *, start_s: float = 0.0, epoch_s: float = 0.0, scheduled_s: float = 0.0) -> Record:
+def record(
+    stream: Sequence[bytes],
+    *,
+    status: int = 200,
+    start_s: float = 0.0,
+    epoch_s: float = 0.0,
+    scheduled_s: float = 0.0,
+) -> Record:
+    seen = exchange(stream, status=status, start_s=start_s)
     return to_record(
         REQUEST,
-        exchange(stream, start_s=start_s),
+        seen,
+        read_answer(seen),
         round_number=2,
         epoch_s=epoch_s,
         scheduled_s=scheduled_s,
@@ -138,8 +145,7 @@ def test_what_comes_after_done_is_not_read() -> None:
 
 
 def test_an_http_error_has_the_message_of_its_body() -> None:
-    refused = Exchange(0.0, written=True, status=429, body_head=b'{"error": {"message": "slow down", "code": 429}}')
-    seen = to_record(REQUEST, refused, round_number=1, epoch_s=0.0, scheduled_s=0.0, secret="")
+    seen = record([b'{"error": {"message": ', b'"slow down", "code": 429}}'], status=429)
     assert (seen.error_kind, seen.failure, seen.error) == ("http_error", "http_429", "slow down")
     assert seen.ttft_s is None
 

@@ -265,7 +265,7 @@ class TestOpenLoop:
         async def story(stage: Stage) -> None:
             running = asyncio.create_task(self.arrivals(stage, request("a"), starts=[self.PAST_S + 0.02]))
             await stage.until_started("a")
-            assert time.monotonic() >= stage.scheduled_s["a"] == self.epoch_s + self.PAST_S + 0.02
+            assert time.monotonic() >= stage.scheduled_s["a"]
             await stage.end("a")
             await running
 

@@ -1,0 +1,102 @@
+"""Did the load generator keep up? How late its event loops ran what was due, and how much of a core they took."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from kvkit.results.distribution import percentile
+from kvkit.results.record import Record
+from kvkit.results.stats import ClientLag, LoopDelay, ScheduleLag
+
+TICK_S = 0.005
+"""Between two looks at the loop's delay: short enough for 200 of them a second, at about 0.2 % of a core."""
+
+TICKS_FOR_P50 = 20
+"""A tenth of a second's."""
+
+TICKS_FOR_P99 = 1000
+"""Five seconds'. Of less, a single hiccup of a busy machine (30 to 50 ms were seen) is more than one in a hundred."""
+
+REQUESTS_FOR_P99 = 100
+"""Of fewer, the 99th percentile is the largest: a single hiccup."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLag:
+    """What was seen of one event loop."""
+
+    delays_s: tuple[float, ...]
+    """How late the loop ran what was due at each tick, from the first to the last."""
+    cpu_share: float
+    """CPU time of the loop's thread over the time that it was watched."""
+
+
+class LoopWatch:
+    """Watches the running event loop of this thread from its entry to its exit; `lag` holds what was seen then.
+
+    Ticks stand at fixed instants. A loop that was held over several of them was late for each: what would have come at
+    any of these instants would have waited as long.
+    """
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._delays_s: list[float] = []
+        self._cpu_began_s = time.thread_time()
+        self._began_s = time.monotonic()
+        self._due_s = self._began_s + TICK_S
+        self._wait()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        self._look()
+        watched_s = time.monotonic() - self._began_s
+        self.lag = LoopLag(tuple(self._delays_s), (time.thread_time() - self._cpu_began_s) / watched_s)
+
+    def _wait(self) -> None:
+        # The loop's own clock stands still while a callback runs: what is left is counted on the real one.
+        self._timer = self._loop.call_later(max(0.0, self._due_s - time.monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        self._look()
+        self._wait()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        while self._due_s <= now:
+            self._delays_s.append(now - self._due_s)
+            self._due_s += TICK_S
+
+
+def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, open_loop: bool) -> ClientLag:
+    """What the event loops of all workers and the records of a round say about the client that made them.
+
+    Raises:
+        ValueError: `records` is empty.
+    """
+    delays_ms = sorted(delay * 1000 for lag in lags for delay in lag.delays_s)
+    waits_ms = sorted((r.start_s - (r.connect_s or 0.0) - r.scheduled_s) * 1000 for r in records)
+    ends_s = [r.start_s + (r.e2e_s or 0.0) for r in records]
+    duration_s = max(ends_s) - min(r.start_s for r in records)
+    events = sum(len(r.itl_s) + 1 for r in records if r.ttft_s is not None)
+    return ClientLag(
+        workers=len(lags),
+        open_loop=open_loop,
+        loop_delay_ms=LoopDelay(
+            p50=percentile(delays_ms, 50) if len(delays_ms) >= TICKS_FOR_P50 else None,
+            p99=percentile(delays_ms, 99) if len(delays_ms) >= TICKS_FOR_P99 else None,
+            max=delays_ms[-1] if delays_ms else None,
+        ),
+        cpu_share=tuple(lag.cpu_share for lag in lags),
+        schedule_lag_ms=ScheduleLag(
+            p50=percentile(waits_ms, 50), p99=percentile(waits_ms, 99) if len(waits_ms) >= REQUESTS_FOR_P99 else None
+        ),
+        events_per_s=events / duration_s if duration_s else None,
+    )
