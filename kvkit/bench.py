@@ -15,10 +15,11 @@ import httpx
 import uvloop
 
 from kvkit import __version__
-from kvkit.config import Config, Isolation
+from kvkit.config import Config, Isolation, ScenarioName
 from kvkit.ending import Ending
-from kvkit.load.answer import quote, read_answer
-from kvkit.load.calibration import CalibrationError, measure_scale
+from kvkit.load.answer import Answer, quote, read_answer
+from kvkit.load.arrivals import ArrivalError, start_offsets
+from kvkit.load.calibration import CalibrationError, measure_lengths, measure_scale
 from kvkit.load.client import ChatClient, ChatSettings, open_http
 from kvkit.load.lag import summarise_lag
 from kvkit.load.share import Share
@@ -43,8 +44,8 @@ from kvkit.results.stats import (
     WorkloadFacts,
 )
 from kvkit.results.store import RunFiles, open_run
-from kvkit.results.summary import run_validity, summarise_round
-from kvkit.workload import SCENARIOS, Message, Request, Workload
+from kvkit.results.summary import run_validity, sum_if_told, summarise_round
+from kvkit.workload import SCENARIOS, Message, TokenScale, Workload, WorkloadError
 
 
 class WrongInputError(Exception):
@@ -60,7 +61,7 @@ def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(config, mode, results_dir, reporter))
-    except (WrongInputError, EngineRefusedError) as error:
+    except (WrongInputError, EngineRefusedError, WorkloadError, ArrivalError) as error:
         reporter.run_failed(str(error))
         return Ending.WRONG_INPUT
     except (EngineUnreachableError, CalibrationError, ResultsError, WorkerError) as error:
@@ -101,7 +102,11 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
         facts = await look_at_engine(engine_http, api.base_url)
         _check_model(config, facts)
         scale = await measure_scale(engine_http, base_url=api.base_url, model=api.model_name)
-        workloads = [SCENARIOS[name](config, scale) for name in config.scenarios]
+        planned = [_plan(config, scale, name) for name in config.scenarios]
+        workloads = [
+            await measure_lengths(engine_http, workload, base_url=api.base_url, model=api.model_name)
+            for workload in planned
+        ]
         _check_lengths(config, facts, workloads)
         servers = _servers(config, mode, engine_http, http)
         bench = _Bench(
@@ -120,6 +125,18 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
             reporter.notice(f"counters are not known: {problem}")
         valid = [await _run_scenario(bench, workload) for workload in workloads]
     return Ending.INVALID if False in valid else Ending.DONE
+
+
+def _plan(config: Config, scale: TokenScale, name: ScenarioName) -> Workload:
+    """A scenario's workload, whose requests can arrive as configured.
+
+    Raises:
+        WorkloadError: a file that it needs can't be used.
+        ArrivalError: it has no times of its own.
+    """
+    workload = SCENARIOS[name](config, scale)
+    start_offsets(config.load, workload.requests, config.test.seed)
+    return workload
 
 
 def _chat_settings(config: Config) -> ChatSettings:
@@ -159,12 +176,13 @@ def _check_lengths(config: Config, facts: EngineFacts, workloads: Sequence[Workl
     if model is None or model.max_model_len is None:
         return
     for workload in workloads:
-        longest = max(request.prompt_tokens + request.max_tokens for request in workload.requests)
+        longest = max((request.prompt_tokens or 0) + request.max_tokens for request in workload.requests)
         if longest > model.max_model_len:
             raise WrongInputError(
                 f"scenario {workload.scenario}: its longest request has {longest} tokens with its answer, "
                 f"the engine takes {model.max_model_len} (max_model_len): lower workload.prefix_tokens, "
-                "workload.turns or model.max_tokens, or start the engine with a larger --max-model-len"
+                "workload.turns, workload.trace_length_scale or model.max_tokens, "
+                "or start the engine with a larger --max-model-len"
             )
 
 
@@ -208,19 +226,22 @@ async def _run_scenario(bench: _Bench, workload: Workload) -> bool | None:
 
 
 async def _warm_up(bench: _Bench, workload: Workload) -> str | None:
-    """Send one unrecorded request as long as the longest, which shares no prefix with any other, in any run.
+    """Send unrecorded requests as long as the longest, each of which shares no prefix with any other, in any run.
 
     Returns the engine's `system_fingerprint`, if it tells one.
     """
-    longest = max(workload.requests, key=lambda request: request.prompt_tokens)
+    longest = max(workload.requests, key=lambda request: request.characters)
     first, *rest = longest.messages
-    nonce = secrets.token_hex(16)
-    unrelated = Message(first.role, nonce + first.content[len(nonce) :])
-    request = bench.client.encode(replace(longest, messages=(unrelated, *rest)))
-    answer = read_answer(await bench.client.exchange(request))
-    if answer.failure is not None:
-        words = quote(answer.failure.words, bench.config.openai_api.api_key.get_secret_value())
-        bench.reporter.notice(f"the warm-up request failed ({answer.failure.kind}): {words}")
+    answer = Answer()
+    for _ in range(bench.config.test.warm_up_requests):
+        nonce = secrets.token_hex(16)
+        unrelated = Message(first.role, nonce + first.content[len(nonce) :])
+        request = bench.client.encode(replace(longest, messages=(unrelated, *rest)))
+        answer = read_answer(await bench.client.exchange(request))
+        if answer.failure is not None:
+            words = quote(answer.failure.words, bench.config.openai_api.api_key.get_secret_value())
+            bench.reporter.notice(f"the warm-up request failed ({answer.failure.kind}): {words}")
+            break
     return answer.system_fingerprint
 
 
@@ -232,11 +253,11 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> lis
         incidents = [restless, await _clear(bench)]
         before = await bench.servers.snapshot()
         bench.reporter.round_started(number, bench.config.test.rounds, len(workload.requests))
-        records, client = await _send(bench, workload.requests, number, files)
+        records, client = await _send(bench, workload, number, files)
         restless = await bench.servers.wait_quiet()
         changes = Changes.between(before, await bench.servers.snapshot())
         verdict = judge(_facts(bench, workload, records, changes, [*incidents, restless]))
-        summaries.append(_summarise(bench, records, client, changes, verdict))
+        summaries.append(_summarise(bench, workload, records, changes, verdict, client=client))
         bench.reporter.round_ended(summaries[-1])
     return summaries
 
@@ -251,20 +272,23 @@ async def _clear(bench: _Bench) -> str | None:
     return None
 
 
-async def _send(
-    bench: _Bench, requests: Sequence[Request], number: int, files: RunFiles
-) -> tuple[list[Record], ClientLag]:
+async def _send(bench: _Bench, workload: Workload, number: int, files: RunFiles) -> tuple[list[Record], ClientLag]:
     records: list[Record] = []
+    test = bench.config.test
 
     def keep(record: Record) -> None:
         files.add(record)
         records.append(record)
         bench.reporter.request_ended(record)
 
-    share = Share(round_number=number, requests=requests, concurrency=bench.config.test.concurrency)
-    workers = choose_workers(bench.config.test.workers, share)
-    lags = await send_round(bench.client, share, workers=workers, on_record=keep)
-    return records, summarise_lag(lags, records, open_loop=share.starts is not None)
+    share = Share(
+        round_number=number,
+        requests=workload.requests,
+        concurrency=test.concurrency,
+        starts=start_offsets(bench.config.load, workload.requests, test.seed),
+    )
+    lags = await send_round(bench.client, share, workers=choose_workers(test.workers, share), on_record=keep)
+    return records, summarise_lag(lags, records, held_to_schedule=share.held_to_schedule)
 
 
 def _facts(
@@ -283,7 +307,7 @@ def _facts(
         requests=len(records),
         failed=len(records) - len(succeeded),
         ideal_hit_ratio=workload.ideal_hit_ratio,
-        stated_prompt_tokens=sum(record.expected_prompt_tokens for record in succeeded),
+        stated_prompt_tokens=sum_if_told(record.expected_prompt_tokens for record in succeeded),
         usage_prompt_tokens=sum(record.prompt_tokens or 0 for record in succeeded),
         cached_tokens=sum(told_cached) if told_cached else None,
         sources=vllm.attribute(changes.vllm),
@@ -296,7 +320,13 @@ def _facts(
 
 
 def _summarise(
-    bench: _Bench, records: Sequence[Record], client: ClientLag, changes: Changes, verdict: Verdict
+    bench: _Bench,
+    workload: Workload,
+    records: Sequence[Record],
+    changes: Changes,
+    verdict: Verdict,
+    *,
+    client: ClientLag,
 ) -> RoundSummary:
     return summarise_round(
         records,
@@ -312,6 +342,8 @@ def _summarise(
         invalid_reasons=verdict.reasons,
         max_failed_ratio=bench.config.test.max_failed_ratio,
         client=client,
+        ideal_hit_ratio=workload.ideal_hit_ratio_of(records[0].round),
+        open_loop=bench.config.load.process != "closed",
     )
 
 

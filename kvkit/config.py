@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 Isolation = Literal["none", "device"]
-ScenarioName = Literal["long_context_high_reuse", "multi_turn_conversation", "cold_start"]
+ScenarioName = Literal["long_context_high_reuse", "multi_turn_conversation", "cold_start", "trace", "sharegpt"]
 
 Arrival = Literal["closed", "constant", "poisson", "gamma", "ramp", "trace"]
 
@@ -106,6 +106,8 @@ class Test(Section):
     """Requests in flight at once; `null` is no limit."""
     isolation: Isolation | None = None
     """What is cleared before each round; `null`: the device cache where the engine offers it, else nothing."""
+    warm_up_requests: int = Field(default=1, ge=0)
+    """Sent before the measured ones of each scenario, never recorded; each shares no prefix with any other."""
     seed: int = Field(default=0, ge=0)
     request_timeout_s: float = Field(default=600.0, gt=0)
     workers: int | Literal["auto"] = "auto"
@@ -132,12 +134,24 @@ class WorkloadSettings(Section):
     reuse_ratio: float | None = Field(default=None, gt=0, lt=1)
     """Instead of `suffix_tokens`: shared tokens over all prompt tokens of `long_context_high_reuse`."""
     documents: int = Field(default=3, ge=1)
+    questions: int | None = Field(default=None, ge=1)
+    """About each document. With a number, documents × questions requests are sent instead."""
     turns: int = Field(default=5, ge=1)
     """Turns of a session."""
     sessions: int | None = Field(default=None, ge=1)
     """`null`: as many as `requests_per_scenario` needs. With a number, sessions × turns requests are sent instead."""
     answer_tokens: int = Field(default=64, ge=1)
     """A scripted answer in a session's history."""
+    think_time_s: float = Field(default=0.0, ge=0)
+    """Between the end of a turn and the next one of its session."""
+    trace_file: Path | None = None
+    """Of `trace`, in Mooncake's format; `null`: the sample that comes with kvkit."""
+    trace_length_scale: float = Field(default=1.0, gt=0)
+    """Times the trace's lengths, of prompts and of answers."""
+    trace_time_scale: float = Field(default=1.0, gt=0)
+    """Times the trace's times: 2 lets requests arrive half as fast."""
+    conversations_file: Path | None = None
+    """Of `sharegpt`, which needs it."""
 
     @model_validator(mode="after")
     def _one_way_to_say_the_suffix(self) -> Self:
@@ -190,8 +204,8 @@ class Load(Section):
             if value is None and key in needed:
                 raise ValueError(f"{key}: is missing; arrival {self.process} needs it, a number above 0")
             if value is not None and key not in needed:
-                users = " and ".join(name for name, keys in ARRIVAL_KEYS.items() if key in keys)
-                raise ValueError(f"{key}: found {value:g}, but arrival {self.process} has no use for it; {users} has")
+                users = ", ".join(name for name, keys in ARRIVAL_KEYS.items() if key in keys)
+                raise ValueError(f"{key}: found {value:g}, allowed is it only with arrival {users}")
         return self
 
 
@@ -219,6 +233,14 @@ class Config(Section):
         elif isinstance(api, dict) and "model_name" in api and (model is None or isinstance(model, dict)):
             data = {**data, "model": {"name": api["model_name"], **(model or {})}}
         return data
+
+    @model_validator(mode="after")
+    def _conversations_are_there(self) -> Self:
+        if "sharegpt" in self.scenarios and self.workload.conversations_file is None:
+            raise ValueError(
+                "workload.conversations_file: is missing; scenario sharegpt needs it, a JSON file in ShareGPT's form"
+            )
+        return self
 
     def redacted(self) -> dict[str, Any]:
         """As plain data, with secrets as stars."""

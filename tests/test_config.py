@@ -130,3 +130,42 @@ def test_a_file_that_is_no_mapping_is_refused_with_its_name(tmp_path: Path, cont
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"broken\.yaml"):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("load", "process"),
+    [
+        ("{}", "closed"),
+        ("{rate: 2}", "poisson"),
+        ("{rate: 2, burstiness: 0.5}", "gamma"),
+        ("{arrival: constant, rate: 2}", "constant"),
+        ("{arrival: ramp, ramp_from: 1, ramp_to: 9}", "ramp"),
+        ("{arrival: trace}", "trace"),
+    ],
+)
+def test_what_is_said_of_the_load_decides_how_requests_arrive(tmp_path: Path, load: str, process: str) -> None:
+    assert read(tmp_path, GUIDE + f"load: {load}\n").load.process == process
+
+
+@pytest.mark.parametrize(
+    ("load", "expected"),
+    [
+        ("{arrival: constant}", "load: rate: is missing; arrival constant needs it, a number above 0"),
+        ("{burstiness: 2}", "load: rate: is missing; arrival gamma needs it, a number above 0"),
+        ("{arrival: ramp, ramp_from: 1}", "load: ramp_to: is missing; arrival ramp needs it, a number above 0"),
+        (
+            "{arrival: closed, rate: 2}",
+            "load: rate: found 2, allowed is it only with arrival constant, poisson, gamma",
+        ),
+        ("{arrival: uniform}", "load.arrival: found 'uniform', allowed is 'closed', 'constant', 'poisson', 'gamma',"),
+        ("{rate: 0}", "load.rate: found 0, allowed is greater than 0"),
+        ("{rate: 1, burstiness: 0.01}", "load.burstiness: found 0.01, allowed is greater than or equal to 0.05"),
+    ],
+)
+def test_a_load_that_can_not_be_is_told_with_the_key(tmp_path: Path, load: str, expected: str) -> None:
+    assert message(tmp_path, GUIDE + f"load: {load}\n").startswith(f"test_config_simple.yaml:6: {expected}")
+
+
+def test_sharegpt_needs_its_conversations(tmp_path: Path) -> None:
+    told = message(tmp_path, GUIDE.replace("cold_start]", "sharegpt]"))
+    assert "workload.conversations_file: is missing; scenario sharegpt needs it" in told

@@ -7,10 +7,11 @@ token tells the same. No tokenizer is downloaded, and the chat template is count
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import httpx
 
-from kvkit.workload.request import Message
+from kvkit.workload.request import Message, Workload
 from kvkit.workload.text import WORDS, TokenScale, words
 
 Count = Callable[[Sequence[Message]], Awaitable[int]]
@@ -32,7 +33,11 @@ async def measure_scale(client: httpx.AsyncClient, *, base_url: str, model: str)
         CalibrationError: neither `/tokenize` nor `usage` gave a count.
         httpx.TransportError: the server is not reachable.
     """
-    count = await _counter(client, base_url, model)
+    try:
+        count = by_tokenize(client, base_url=base_url, model=model)
+        await count([Message("user", WORDS[0])])
+    except CalibrationError:
+        count = _by_usage(client, base_url, model)
     cycle = len(WORDS)
     short = Message("user", words("calibration/short", cycle))
     long = Message("user", words("calibration/long", 2 * cycle))
@@ -53,22 +58,42 @@ async def measure_scale(client: httpx.AsyncClient, *, base_url: str, model: str)
     )
 
 
-async def _counter(client: httpx.AsyncClient, base_url: str, model: str) -> Count:
-    root = base_url.removesuffix("/v1")
+async def measure_lengths(client: httpx.AsyncClient, workload: Workload, *, base_url: str, model: str) -> Workload:
+    """The workload with its prompts counted by `/tokenize`, where it could not state them itself.
 
-    async def by_tokenize(messages: Sequence[Message]) -> int:
+    Where the server has no `/tokenize` they stay unknown: counting by `usage` would send, and so cache, every prompt.
+    """
+    count = by_tokenize(client, base_url=base_url, model=model)
+    try:
+        requests = [
+            replace(request, prompt_tokens=await count(request.messages)) if request.prompt_tokens is None else request
+            for request in workload.requests
+        ]
+    except CalibrationError:
+        return workload
+    return Workload(workload.scenario, tuple(requests), workload.parameters)
+
+
+def by_tokenize(client: httpx.AsyncClient, *, base_url: str, model: str) -> Count:
+    """Counts without computing anything, so that nothing is cached by it.
+
+    The count raises CalibrationError where there is no `/tokenize`.
+    """
+    url = f"{base_url.removesuffix('/v1')}/tokenize"
+
+    async def count(messages: Sequence[Message]) -> int:
         body = {"model": model, "messages": _plain(messages), "add_generation_prompt": True}
-        return _integer(await client.post(f"{root}/tokenize", json=body), "count")
+        return _integer(await client.post(url, json=body), "count")
 
-    async def by_usage(messages: Sequence[Message]) -> int:
+    return count
+
+
+def _by_usage(client: httpx.AsyncClient, base_url: str, model: str) -> Count:
+    async def count(messages: Sequence[Message]) -> int:
         body = {"model": model, "messages": _plain(messages), "max_tokens": 1}
         return _integer(await client.post(f"{base_url}/chat/completions", json=body), "usage", "prompt_tokens")
 
-    try:
-        await by_tokenize([Message("user", WORDS[0])])
-    except CalibrationError:
-        return by_usage
-    return by_tokenize
+    return count
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:

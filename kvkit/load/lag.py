@@ -75,7 +75,7 @@ class LoopWatch:
             self._due_s += TICK_S
 
 
-def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, open_loop: bool) -> ClientLag:
+def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, held_to_schedule: bool) -> ClientLag:
     """What the event loops of all workers and the records of a round say about the client that made them.
 
     Raises:
@@ -88,7 +88,7 @@ def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, open_lo
     events = sum(len(r.itl_s) + 1 for r in records if r.ttft_s is not None)
     return ClientLag(
         workers=len(lags),
-        open_loop=open_loop,
+        held_to_schedule=held_to_schedule,
         loop_delay_ms=LoopDelay(
             p50=percentile(delays_ms, 50) if len(delays_ms) >= TICKS_FOR_P50 else None,
             p99=percentile(delays_ms, 99) if len(delays_ms) >= TICKS_FOR_P99 else None,

@@ -30,6 +30,12 @@ class Share:
     starts: Sequence[float] | None = None
     """Seconds after the round's beginning at which each request is to start; `None` is a closed loop."""
 
+    @property
+    def held_to_schedule(self) -> bool:
+        """A request that starts late is then the client's doing: it waits for no place and for no turn before it."""
+        waits = any(request.after is not None and not request.think_time_s for request in self.requests)
+        return self.starts is not None and self.concurrency is None and not waits
+
 
 async def now() -> float:
     return time.monotonic()

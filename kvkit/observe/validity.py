@@ -29,8 +29,8 @@ class RoundFacts:
     """Requests that failed, as the client saw them."""
     ideal_hit_ratio: float
     """Prompt tokens of round 1 that an infinite cache would serve, over all prompt tokens."""
-    stated_prompt_tokens: int
-    """Sum of the prompt tokens that the workload states, over the successful requests."""
+    stated_prompt_tokens: int | None
+    """Sum of the prompt tokens that the workload states, over the successful requests; `None`: it could not."""
     usage_prompt_tokens: int
     """Sum of `usage.prompt_tokens` over the successful requests."""
     cached_tokens: int | None
@@ -83,7 +83,7 @@ def _disturbances(facts: RoundFacts) -> list[str]:
 
 def _stated_lengths(facts: RoundFacts) -> list[str]:
     stated, used = facts.stated_prompt_tokens, facts.usage_prompt_tokens
-    if abs(used - stated) <= LENGTH_TOLERANCE * stated:
+    if stated is None or abs(used - stated) <= LENGTH_TOLERANCE * stated:
         return []
     return [
         f"the prompts have {used} tokens, the workload states {stated}: the engine counted differently when it was "

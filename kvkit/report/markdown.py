@@ -83,6 +83,7 @@ def _environment() -> Environment:
         "provenance": _provenance,
         "round_name": wording.ROUND_NAMES.__getitem__,
         "settings": _settings,
+        "share": wording.share,
         "sides": _sides,
         "told": lambda value: wording.UNKNOWN if value is None else code(value),
         "validity": wording.validity,

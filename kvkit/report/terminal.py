@@ -79,9 +79,13 @@ class TerminalReporter:
         if requests.failed:
             self._say(f"  Failed requests: {wording.kinds(requests.failed_by_kind)}", "red")
         self._say(f"  Mean TTFT: {wording.number(summary.ttft_ms.mean)} ms")
+        if (from_scheduled := summary.ttft_from_scheduled_ms) is not None:
+            self._say(f"  Mean TTFT from scheduled: {wording.number(from_scheduled.mean)} ms")
         self._say(f"  Throughput: {wording.number(summary.throughput.requests_per_s, 2)} req/s")
         told = (f"{wording.count(value)} {name}" for name, value in sources.model_dump().items())
         self._say(f"  Prompt tokens: {', '.join(told)}")
+        achieved, ideal = wording.share(summary.tokens.hit_ratio), wording.share(summary.tokens.ideal_hit_ratio)
+        self._say(f"  Hit ratio: {achieved}, at best {ideal}")
         for reason in summary.invalid_reasons:
             self._say(f"  {wording.validity(summary.valid)}: {reason}", "red" if summary.valid is False else "yellow")
 

@@ -41,6 +41,10 @@ def kinds(failed_by_kind: Mapping[str, int]) -> str:
     return ", ".join(f"{kind}: {failed}" for kind, failed in failed_by_kind.items()) or "none"
 
 
+def share(value: float | None) -> str:
+    return UNKNOWN if value is None else percent(value * 100)
+
+
 def target(measured: Target) -> str:
     words = f"{measured.name} {percent(measured.value_percent)}"
     return words if measured.outcome == "met" else f"{words} (wanted: {measured.wanted})"

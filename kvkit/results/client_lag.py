@@ -33,7 +33,7 @@ def client_problems(client: ClientLag, ttft_p50_ms: float | None) -> list[str]:
         problems.append(f"its event loop was {late}; {allowed})")
     if delay.p99 is not None and (share := max(client.cpu_share)) > CPU_LIMIT:
         problems.append(f"it took {share:.0%} of a core (allowed are {CPU_LIMIT:.0%})")
-    if client.open_loop and (late := _beyond(limit_ms, lag.p50, lag.p99)) is not None:
+    if client.held_to_schedule and (late := _beyond(limit_ms, lag.p50, lag.p99)) is not None:
         problems.append(f"requests started {late}; {allowed})")
     return [f"the client could not keep up: {problem}: {_MEND}" for problem in problems]
 

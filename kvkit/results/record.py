@@ -51,8 +51,8 @@ class Record:
     """Last token event minus start."""
     itl_s: tuple[float, ...] = ()
     """Gaps between token events; one event may carry several tokens."""
-    expected_prompt_tokens: int = 0
-    """What the workload stated."""
+    expected_prompt_tokens: int | None = None
+    """What the workload stated; `null` when it could not."""
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     """`usage.prompt_tokens_details.cached_tokens`: device plus external, as the server tells it."""

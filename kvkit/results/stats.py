@@ -92,9 +92,13 @@ class Tokens(_Part):
     completion: int
     cached: int | None
     """`usage.prompt_tokens_details.cached_tokens` of the requests that told it; `null` when none did."""
-    expected_prompt: int
-    """What the workload stated."""
+    expected_prompt: int | None
+    """What the workload stated; `null` when it could not."""
     by_source: TokensBySource
+    hit_ratio: float | None = None
+    """Device and external over all prompt tokens, by the engine's counters. `null`: they do not tell."""
+    ideal_hit_ratio: float | None = None
+    """What an infinite, instant cache would have made of this round. `null`: the prompts' tokens are not known."""
 
 
 class Counters(_Part):
@@ -138,8 +142,9 @@ class ClientLag(_Part):
 
     workers: int
     """Processes that sent the requests."""
-    open_loop: bool
-    """Requests had instants of their own at which they were to start; in a closed loop, nothing is late."""
+    held_to_schedule: bool
+    """Requests had instants of their own to start at, and nothing but the client could keep them from it: they were not
+    limited in number, and waited for no turn before them. In a closed loop, nothing is late."""
     loop_delay_ms: LoopDelay
     cpu_share: tuple[float, ...]
     """Of each worker's event loop: CPU time over the round's time. At 1 it does nothing but run behind."""
@@ -157,6 +162,8 @@ class RoundSummary(_Part):
     """What was cleared before the round: nothing, or the engine's own (device) prefix cache."""
     requests: RequestCounts
     ttft_ms: Distribution
+    ttft_from_scheduled_ms: Distribution | None = None
+    """First token minus scheduled, in an open loop: the waiting of a late start included. `null` in a closed loop."""
     tpot_ms: Distribution
     itl_ms: Distribution
     """Over all gaps of all requests, pooled."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kvkit.config import Isolation
 from kvkit.results.client_lag import client_problems
@@ -37,12 +37,15 @@ def summarise_round(
     invalid_reasons: Sequence[str],
     max_failed_ratio: float,
     client: ClientLag | None = None,
+    ideal_hit_ratio: float | None = None,
+    open_loop: bool = False,
 ) -> RoundSummary:
     """Summarise one round. Definitions: `docs/metrics.md`.
 
     `valid` and `invalid_reasons` are what the servers' counters said. More failures than `max_failed_ratio` of the
     requests make the round invalid too: what is left is no longer the workload that was meant. So does a client that
-    could not keep up.
+    could not keep up. `ideal_hit_ratio` is what the workload states for this round; `open_loop` says that requests had
+    times of their own to start at.
     """
     succeeded = [record for record in records if record.ok]
     counts = _count(records)
@@ -55,13 +58,14 @@ def summarise_round(
         valid = False
         reasons += problems
     duration_s = _duration_s(succeeded)
-    tokens = _sum_tokens(succeeded, by_source)
+    tokens = _sum_tokens(succeeded, by_source, ideal_hit_ratio)
     return RoundSummary(
         round=number,
         name=round_name(number),
         isolation=isolation,
         requests=counts,
         ttft_ms=ttft_ms,
+        ttft_from_scheduled_ms=_from_scheduled(succeeded) if open_loop else None,
         tpot_ms=Distribution.in_ms(record.tpot_s for record in succeeded),
         itl_ms=Distribution.in_ms(gap for record in succeeded for gap in record.itl_s),
         e2e_ms=Distribution.in_ms(record.e2e_s for record in succeeded),
@@ -108,12 +112,32 @@ def _duration_s(succeeded: Sequence[Record]) -> float | None:
     return max(ends) - min(record.start_s for record in succeeded)
 
 
-def _sum_tokens(succeeded: Sequence[Record], by_source: TokensBySource) -> Tokens:
-    told_cached = [record.cached_tokens for record in succeeded if record.cached_tokens is not None]
+def _from_scheduled(succeeded: Sequence[Record]) -> Distribution:
+    return Distribution.in_ms(
+        record.start_s + record.ttft_s - record.scheduled_s for record in succeeded if record.ttft_s is not None
+    )
+
+
+def sum_if_told(values: Iterable[int | None]) -> int | None:
+    """The sum of those that were told; `None` when none was."""
+    told = [value for value in values if value is not None]
+    return sum(told) if told else None
+
+
+def _sum_tokens(succeeded: Sequence[Record], by_source: TokensBySource, ideal_hit_ratio: float | None) -> Tokens:
     return Tokens(
         prompt=sum(record.prompt_tokens or 0 for record in succeeded),
         completion=sum(record.completion_tokens or 0 for record in succeeded),
-        cached=sum(told_cached) if told_cached else None,
-        expected_prompt=sum(record.expected_prompt_tokens for record in succeeded),
+        cached=sum_if_told(record.cached_tokens for record in succeeded),
+        expected_prompt=sum_if_told(record.expected_prompt_tokens for record in succeeded),
         by_source=by_source,
+        hit_ratio=_hit_ratio(by_source),
+        ideal_hit_ratio=ideal_hit_ratio,
     )
+
+
+def _hit_ratio(sources: TokensBySource) -> float | None:
+    if sources.computed is None or sources.device is None or sources.external is None:
+        return None
+    hits = sources.device + sources.external
+    return hits / (hits + sources.computed) if hits + sources.computed else None

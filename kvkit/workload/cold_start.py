@@ -26,6 +26,5 @@ def build(config: Config, scale: TokenScale) -> Workload:
     return Workload(
         scenario=name,
         requests=requests,
-        parameters=common_parameters(config, name) | {"prompt_tokens": target},
-        ideal_hit_ratio=0.0,
+        parameters=common_parameters(config, name, len(requests)) | {"prompt_tokens": target},
     )

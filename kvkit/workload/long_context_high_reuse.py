@@ -17,6 +17,9 @@ def build(config: Config, scale: TokenScale) -> Workload:
     document_words = scale.words_for(settings.prefix_tokens - scale.template_tokens)
     question_words = scale.words_for(settings.question_tokens)
     prompt_tokens = round(scale.template_tokens + scale.tokens_of(document_words + question_words))
+    count = config.test.requests_per_scenario
+    if settings.questions is not None:
+        count = settings.documents * settings.questions
     documents = [words(f"{seed}/{name}/document/{d}", document_words) for d in range(settings.documents)]
     requests = tuple(
         Request(
@@ -31,19 +34,16 @@ def build(config: Config, scale: TokenScale) -> Workload:
             prompt_tokens=prompt_tokens,
             max_tokens=config.model.max_tokens,
         )
-        for i in range(config.test.requests_per_scenario)
+        for i in range(count)
     )
-    shared = max(0, len(requests) - settings.documents) * (settings.prefix_tokens)
-    total = sum(r.prompt_tokens for r in requests)
     return Workload(
         scenario=name,
         requests=requests,
-        parameters=common_parameters(config, name)
+        parameters=common_parameters(config, name, count)
         | {
             "prefix_tokens": settings.prefix_tokens,
             "suffix_tokens": settings.question_tokens,
             "documents": settings.documents,
             "reuse_ratio": round(settings.prefix_tokens / prompt_tokens, 4),
         },
-        ideal_hit_ratio=shared / total,
     )

@@ -20,19 +20,18 @@ def build(config: Config, scale: TokenScale) -> Workload:
     # All first turns, then all second turns: sessions are alive side by side, as on a real service.
     turns = [(s, t) for t in range(settings.turns) for s in range(sessions)][:count]
     requests = tuple(_turn(config, scale, session, turn) for session, turn in turns)
-    shared = sum(r.prompt_tokens - _added_tokens(config, scale) for r in requests if r.after is not None)
     return Workload(
         scenario=name,
         requests=requests,
-        parameters=common_parameters(config, name)
+        parameters=common_parameters(config, name, len(requests))
         | {
             "prefix_tokens": settings.prefix_tokens,
             "suffix_tokens": settings.question_tokens,
             "answer_tokens": settings.answer_tokens,
             "sessions": sessions,
             "turns": settings.turns,
+            "think_time_s": settings.think_time_s,
         },
-        ideal_hit_ratio=shared / sum(r.prompt_tokens for r in requests),
     )
 
 
@@ -58,6 +57,7 @@ def _turn(config: Config, scale: TokenScale, session: int, turn: int) -> Request
         prompt_tokens=round(tokens),
         max_tokens=config.model.max_tokens,
         after=f"{name}-s{session:04d}-t{turn - 1:02d}" if turn else None,
+        think_time_s=settings.think_time_s if turn else 0.0,
     )
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from kvkit.config import Config
+from kvkit.workload.sharing import shared_pieces
+
+PIECE_CHARACTERS = 32
+"""Shared text is counted in pieces of so many characters: about eight tokens, half of the smallest KV block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +30,8 @@ class Request:
     group: str
     """The document or session whose prefix it shares; equal to `request_id` where nothing is shared."""
     messages: tuple[Message, ...]
-    prompt_tokens: int
-    """Tokens of the rendered prompt, as measured through the server (within 1 %)."""
+    prompt_tokens: int | None
+    """Tokens of the rendered prompt, as measured through the server (within 1 %); `None`: nobody could count them."""
     max_tokens: int
     after: str | None = None
     """The request that must have ended before this one starts (a session's previous turn)."""
@@ -33,6 +39,16 @@ class Request:
     """Seconds from the end of `after` until this one wants to start."""
     arrival_s: float | None = None
     """When a recorded workload sent it, in seconds after its first request; `None` where nothing was recorded."""
+
+    @property
+    def characters(self) -> int:
+        return sum(len(message.content) for message in self.messages)
+
+    def pieces(self) -> Iterator[tuple[str, str]]:
+        """The prompt's text in pieces, each with its role, which no two messages have in common."""
+        for message in self.messages:
+            for at in range(0, len(message.content), PIECE_CHARACTERS):
+                yield message.role, message.content[at : at + PIECE_CHARACTERS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +59,22 @@ class Workload:
     requests: tuple[Request, ...]
     parameters: dict[str, Any]
     """Everything that shaped it (tokens, counts, seed, sampling): compared by name when two runs differ."""
-    ideal_hit_ratio: float
+    ideal_hit_ratio: float = field(init=False)
     """Prompt tokens of round 1 that an infinite, instant cache would serve, over all prompt tokens."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ideal_hit_ratio", _ideal_hit_ratio(self.requests))
+
+    def ideal_hit_ratio_of(self, round_number: int) -> float | None:
+        """The same for any round. `None`: the prompts' tokens are not known.
+
+        Later rounds repeat every prompt: all is a hit but each prompt's last token, which an engine always computes,
+        because the first token of the answer comes from it.
+        """
+        if round_number == 1:
+            return self.ideal_hit_ratio
+        tokens = _known_tokens(self.requests)
+        return None if tokens is None else 1 - len(tokens) / sum(tokens)
 
     @property
     def fingerprint(self) -> str:
@@ -62,12 +92,34 @@ class Workload:
         return f"sha256:{digest.hexdigest()}"
 
 
-def common_parameters(config: Config, scenario: str) -> dict[str, Any]:
+def _ideal_hit_ratio(requests: Sequence[Request]) -> float:
+    """Over the text that is really sent: within a prompt, tokens are taken to be as many as its characters' share.
+
+    Where the prompts' tokens are not known, their characters stand for them.
+    """
+    tokens = _known_tokens(requests)
+    weights = tokens or [request.characters for request in requests]
+    hits = 0.0
+    for request, weight, shared in zip(
+        requests, weights, shared_pieces(request.pieces() for request in requests), strict=True
+    ):
+        characters = sum(len(text) for _, text in islice(request.pieces(), shared))
+        hit = weight * characters / request.characters
+        hits += hit if tokens is None else min(hit, weight - 1)
+    return hits / sum(weights)
+
+
+def _known_tokens(requests: Sequence[Request]) -> list[int] | None:
+    tokens = [request.prompt_tokens for request in requests if request.prompt_tokens is not None]
+    return tokens if len(tokens) == len(requests) else None
+
+
+def common_parameters(config: Config, scenario: str, requests: int) -> dict[str, Any]:
     """What shapes every scenario alike. Two runs that differ in any of it measure different things."""
     return {
         "scenario": scenario,
         "seed": config.test.seed,
-        "requests": config.test.requests_per_scenario,
+        "requests": requests,
         "rounds": config.test.rounds,
         "concurrency": config.test.concurrency,
         **config.load.parameters,

@@ -138,3 +138,14 @@ def test_a_round_that_is_stopped_leaves_no_process() -> None:
     with pytest.raises(asyncio.CancelledError):
         play(ScriptedServer([STALL]), requests=2, then=lambda running, _records: running.cancel())
     assert multiprocessing.active_children() == []
+
+
+def test_a_start_is_held_against_the_client_only_where_nothing_else_can_delay_it() -> None:
+    a1, a2 = request("a1"), request("a2", after="a1")
+    thinking = replace(a2, think_time_s=1.0)
+    open_loop = replace(share(a1, request("b")), starts=[0.0, 1.0])
+    assert open_loop.held_to_schedule
+    assert replace(open_loop, requests=[a1, thinking]).held_to_schedule
+    assert not replace(open_loop, requests=[a1, a2]).held_to_schedule
+    assert not replace(open_loop, concurrency=4).held_to_schedule
+    assert not share(a1, request("b")).held_to_schedule

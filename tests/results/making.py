@@ -68,6 +68,7 @@ def summary(records: Sequence[Record], number: int = 1, **overrides: Any) -> Rou
         "valid": True,
         "invalid_reasons": (),
         "max_failed_ratio": 0.5,
+        "ideal_hit_ratio": 0.0 if number == 1 else 0.999,
     }
     return summarise_round(records, number=number, **(arguments | overrides))
 

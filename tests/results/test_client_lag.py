@@ -14,7 +14,7 @@ from tests.results.making import success, summary
 def lag(**changes: Any) -> ClientLag:
     figures: dict[str, Any] = {
         "workers": 1,
-        "open_loop": False,
+        "held_to_schedule": False,
         "loop_delay_ms": LoopDelay(p50=0.1, p99=1.0, max=3.0),
         "cpu_share": (0.3,),
         "schedule_lag_ms": ScheduleLag(p50=0.2, p99=0.9),
@@ -63,13 +63,13 @@ def test_such_a_round_is_not_held_against_its_cpu_time() -> None:
 def test_late_starts_count_only_where_requests_had_instants_of_their_own() -> None:
     late = ScheduleLag(p50=1.0, p99=50.0)
     assert client_problems(lag(schedule_lag_ms=late), 100.0) == []
-    (problem,) = client_problems(lag(schedule_lag_ms=late, open_loop=True), 100.0)
+    (problem,) = client_problems(lag(schedule_lag_ms=late, held_to_schedule=True), 100.0)
     assert "requests started 50.0 ms late (p99; allowed are 10.0 ms" in problem
 
 
 def test_of_few_requests_the_median_schedule_lag_counts() -> None:
     def few(p50: float) -> ClientLag:
-        return lag(schedule_lag_ms=ScheduleLag(p50=p50, p99=None), open_loop=True)
+        return lag(schedule_lag_ms=ScheduleLag(p50=p50, p99=None), held_to_schedule=True)
 
     assert client_problems(few(10.0), 100.0) == []
     assert len(client_problems(few(10.1), 100.0)) == 1

@@ -96,6 +96,32 @@ def test_a_source_that_is_not_told_stays_unknown() -> None:
     assert made.tokens.by_source.external is None
 
 
+def test_the_hit_ratio_is_what_was_not_computed_over_all() -> None:
+    made = summary([success()], by_source=TokensBySource(computed=250, device=150, external=600))
+    assert made.tokens.hit_ratio == 0.75
+
+
+@pytest.mark.parametrize("sources", [TokensBySource(computed=250), TokensBySource(computed=0, device=0, external=0)])
+def test_without_its_counters_the_hit_ratio_is_unknown(sources: TokensBySource) -> None:
+    assert summary([success()], by_source=sources).tokens.hit_ratio is None
+
+
+def test_in_an_open_loop_the_wait_before_a_late_start_is_reported_too() -> None:
+    # Scheduled at 1.0, started at 3.0, first token 0.5 s later.
+    late = replace(success(start_s=3.0, ttft_s=0.5), scheduled_s=1.0)
+    made = summary([late], open_loop=True)
+    assert made.ttft_from_scheduled_ms is not None
+    assert (made.ttft_ms.mean, made.ttft_from_scheduled_ms.mean) == pytest.approx((500, 2500))
+
+
+def test_in_a_closed_loop_there_is_no_wait_to_report() -> None:
+    assert summary([success()]).ttft_from_scheduled_ms is None
+
+
+def test_lengths_that_the_workload_could_not_state_are_unknown() -> None:
+    assert summary([replace(success(), expected_prompt_tokens=None)]).tokens.expected_prompt is None
+
+
 def judged(valid: bool | None, number: int, *reasons: str) -> RoundSummary:
     return summary([success()], number, valid=valid, invalid_reasons=reasons)
 

@@ -1,0 +1,1 @@
+"""Data that comes with kvkit, and what makes it."""
