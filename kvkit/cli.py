@@ -40,6 +40,10 @@ def run(
     results_dir: Path = Path("test_results"),
     seed: int | None = None,
     workers: int | Literal["auto"] | None = None,
+    arrival: Literal["closed", "constant", "poisson", "gamma", "ramp", "trace"] | None = None,
+    rate: float | None = None,
+    burstiness: float | None = None,
+    sweep: str | None = None,
 ) -> Ending:
     """Send the scenarios to the service in one mode and keep what was seen.
 
@@ -52,7 +56,7 @@ def run(
     mode
         What the service was started with.
     scenarios
-        long_context_high_reuse, multi_turn_conversation, cold_start.
+        long_context_high_reuse, multi_turn_conversation, cold_start, trace, sharegpt.
     requests
         Requests of each scenario.
     rounds
@@ -67,6 +71,14 @@ def run(
         Of the prompts. Another seed sends prompts that no cache has seen.
     workers
         Processes that send the requests; auto takes as many as the streams in flight want.
+    arrival
+        When requests start: each as a place becomes free (closed), or at times of their own, whatever the server does.
+    rate
+        Requests per second of constant, poisson and gamma arrivals; alone it means poisson.
+    burstiness
+        Of gamma arrivals: 1 is Poisson, below 1 burstier.
+    sweep
+        concurrency=1,2,4 or rate=0.5,1,2: one run a level, until the service is saturated.
     """
     from kvkit.config import ConfigError, load_config
 
@@ -78,9 +90,15 @@ def run(
         "test.isolation": ("--isolation", isolation),
         "test.seed": ("--seed", seed),
         "test.workers": ("--workers", workers),
+        "load.arrival": ("--arrival", arrival),
+        "load.rate": ("--rate", rate),
+        "load.burstiness": ("--burstiness", burstiness),
     }
+    flags = {key: flag for key, flag in given.items() if flag[1] is not None}
+    if sweep is not None:
+        return _sweep(sweep, config, flags, mode, results_dir)
     try:
-        loaded = load_config(config, flags={key: flag for key, flag in given.items() if flag[1] is not None})
+        loaded = load_config(config, flags=flags)
     except ConfigError as error:
         return _refuse(str(error))
 
@@ -88,6 +106,52 @@ def run(
     from kvkit.report.terminal import reporter
 
     return bench.run(loaded, mode=mode, results_dir=results_dir, reporter=reporter())
+
+
+def _sweep(
+    asked: str,
+    config: Path,
+    flags: dict[str, tuple[str, Any]],
+    mode: Literal["with-cache", "baseline"],
+    results_dir: Path,
+) -> Ending:
+    from rich.console import Console
+
+    from kvkit import sweep
+    from kvkit.config import ConfigError, load_config
+    from kvkit.report.sweep import print_sweep
+    from kvkit.report.terminal import reporter
+
+    try:
+        levels = sweep.plan(asked, lambda level: load_config(config, flags={**flags, **level}))
+    except (ConfigError, sweep.SweepError) as error:
+        return _refuse(str(error))
+    swept = sweep.run(levels, mode=mode, results_dir=results_dir, reporter=reporter())
+    print_sweep([(one.level.label, one.summary) for one in swept.levels], swept.stopped, Console(highlight=False))
+    return swept.ending
+
+
+@app.command
+def trace(*, file: Path | None = None) -> Ending:
+    """Say what a trace in Mooncake's format holds, and how much of it an infinite cache would serve.
+
+    Exit codes: 0 done, 1 wrong input.
+
+    Parameters
+    ----------
+    file
+        The trace. Without it: the sample that comes with kvkit.
+    """
+    from kvkit.report.trace import trace_lines
+    from kvkit.workload.errors import WorkloadError
+    from kvkit.workload.trace_file import SAMPLE, describe, read_trace
+
+    try:
+        facts = describe(read_trace(file or SAMPLE))
+    except WorkloadError as error:
+        return _refuse(str(error))
+    print("\n".join(trace_lines(facts)))
+    return Ending.DONE
 
 
 @app.command

@@ -35,7 +35,7 @@ def test_init_documents_every_key_with_its_default(tmp_path: Path) -> None:
     commented = [line for line in path.read_text().splitlines() if line.lstrip().startswith("# ")]
     told = "\n".join(commented) + path.read_text()
     config = load_config(path, environment={})
-    for section in ("test", "workload", "openai_api", "mooncake", "model"):
+    for section in ("test", "workload", "load", "openai_api", "mooncake", "model"):
         for key in type(getattr(config, section)).model_fields:
             assert f"{key}:" in told, f"{section}.{key} is not in the file that kvkit init writes"
 
@@ -74,3 +74,27 @@ def test_several_scenarios_follow_one_flag(tmp_path: Path, capsys: pytest.Captur
     path.write_text("openai_api: {base_url: 'http://127.0.0.1:9/v1'}\nmodel: {name: m}\n")
     assert call("run", "--config", str(path), "--mode", "baseline", "--scenarios", "cold_start", "wrong") == 1
     assert "flag --scenarios: scenarios.1: found 'wrong'" in capsys.readouterr().err
+
+
+def test_a_sweep_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("openai_api: {base_url: 'http://127.0.0.1:9/v1'}\nmodel: {name: m}\n")
+    assert call("run", "--config", str(path), "--mode", "baseline", "--sweep", "concurrency=4,2") == 1
+    assert "found 'concurrency=4,2', allowed is concurrency=1,2,4" in capsys.readouterr().err
+
+
+def test_flags_of_the_load_are_checked_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("openai_api: {base_url: 'http://127.0.0.1:9/v1'}\nmodel: {name: m}\n")
+    assert call("run", "--config", str(path), "--mode", "baseline", "--arrival", "gamma", "--rate", "2") == 1
+    assert "load: burstiness: is missing; arrival gamma needs it" in capsys.readouterr().err
+
+
+def test_the_shipped_trace_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("trace") == 0
+    assert "Ideal hit ratio: 62.3 % of the blocks, 69.7 % of the prompt tokens" in capsys.readouterr().out
+
+
+def test_a_trace_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("trace", "--file", str(tmp_path / "gone.jsonl")) == 1
+    assert "gone.jsonl: cannot be read" in capsys.readouterr().err

@@ -33,10 +33,10 @@ def start_offsets(load: Load, requests: Sequence[Request], seed: int) -> tuple[f
     return tuple(accumulate(_gaps(load, len(requests) - 1, seed), initial=0.0))
 
 
-def offered_rate(starts: Sequence[float]) -> float | None:
-    """Requests per second that these arrivals offer: gaps over the time that they span; `None` if they span none."""
-    span = max(starts) - min(starts)
-    return (len(starts) - 1) / span if span > 0 else None
+def rate_of(instants: Sequence[float]) -> float | None:
+    """Events per second, from the first instant to the last; `None` where they span no time."""
+    span = max(instants) - min(instants)
+    return (len(instants) - 1) / span if span > 0 else None
 
 
 def _gaps(load: Load, count: int, seed: int) -> Iterator[float]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kvkit.config import Load
-from kvkit.load.arrivals import ArrivalError, offered_rate, start_offsets
+from kvkit.load.arrivals import ArrivalError, rate_of, start_offsets
 from kvkit.workload.request import Message, Request
 
 
@@ -55,7 +55,7 @@ def test_burstiness_is_the_shape_of_the_gaps(burstiness: float) -> None:
 
 @pytest.mark.parametrize("load", [{"arrival": "constant"}, {"arrival": "poisson"}, {"burstiness": 0.5}])
 def test_few_requests_offer_exactly_the_stated_rate(load: dict[str, Any]) -> None:
-    assert offered_rate(offsets(6, rate=2.5, **load)) == pytest.approx(2.5)
+    assert rate_of(offsets(6, rate=2.5, **load)) == pytest.approx(2.5)
 
 
 def test_a_ramp_goes_linearly_from_one_rate_to_the_other() -> None:
@@ -82,8 +82,8 @@ def test_the_seed_decides() -> None:
 def test_a_single_request_arrives_at_once(load: dict[str, Any]) -> None:
     starts = offsets(1, rate=2, **load)
     assert starts == (0.0,)
-    assert offered_rate(starts) is None
+    assert rate_of(starts) is None
 
 
 def test_at_most_bursts_are_still_told_from_each_other() -> None:
-    assert all(offered_rate(offsets(2, rate=1, burstiness=0.05, seed=seed)) is not None for seed in range(300))
+    assert all(rate_of(offsets(2, rate=1, burstiness=0.05, seed=seed)) is not None for seed in range(300))
