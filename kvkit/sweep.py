@@ -25,7 +25,8 @@ within a few percent of each other, so less could not be told from chance."""
 
 LEAST_SHARE = 0.95
 """Open loop: a service that completes a smaller share of the offered rate falls behind, and its queue grows as long as
-the round lasts. Completions are counted from the first to the last, so a round must last many times a request."""
+the round lasts. The last request is given the time that a request usually takes (the median E2E of the first level);
+it decides less, the more often that time goes into the round."""
 
 Variable = Literal["concurrency", "rate"]
 _KEYS: Mapping[Variable, str] = {"concurrency": "test.concurrency", "rate": "load.rate"}
@@ -54,8 +55,8 @@ class LevelFigures:
     summary: RoundSummary
     offered_per_s: float | None
     """Requests per second by their scheduled starts; `None` where they span no time."""
-    completed_per_s: float | None
-    """Successful requests per second from the first one's end to the last one's; `None` likewise."""
+    served_s: float | None
+    """From the first scheduled start to the last token; `None` where no request succeeded."""
     in_flight: int
     """Most requests that were in flight at once."""
 
@@ -105,6 +106,11 @@ def plan(asked: str, configure: Configure) -> tuple[Level, ...]:
             f"--sweep: found the scenarios {', '.join(config.scenarios)}; saturation is told of one: choose with "
             "--scenarios"
         )
+    if variable == "rate" and config.workload.think_time_s:
+        raise SweepError(
+            f"--sweep: found rate with workload.think_time_s {config.workload.think_time_s:g}: turns that think follow "
+            "the server, so no rate is offered; allowed is 0, or --sweep concurrency"
+        )
     if variable == "concurrency" and config.load.process != "closed":
         raise SweepError(
             f"--sweep: found concurrency with arrival {config.load.process}; allowed is arrival closed, or --sweep rate"
@@ -136,14 +142,15 @@ def why_to_stop(measured: Sequence[LevelFigures]) -> str | None:
     this = measured[-1]
     if this.summary.valid is False:
         return f"{this.level.label} is INVALID: {this.summary.invalid_reasons[0]}"
-    return _behind(this) if this.level.variable == "rate" else _no_longer_rising(measured)
+    return _behind(measured) if this.level.variable == "rate" else _no_longer_rising(measured)
 
 
-def _behind(this: LevelFigures) -> str | None:
-    if not this.offered_per_s or this.completed_per_s is None:
+def _behind(measured: Sequence[LevelFigures]) -> str | None:
+    this, usual_ms = measured[-1], measured[0].summary.e2e_ms.p50
+    if not this.offered_per_s or this.served_s is None or usual_ms is None or this.served_s <= usual_ms / 1000:
         return None
-    share = this.completed_per_s / this.offered_per_s
-    if share >= LEAST_SHARE:
+    completed_per_s = (this.summary.requests.succeeded - 1) / (this.served_s - usual_ms / 1000)
+    if (share := completed_per_s / this.offered_per_s) >= LEAST_SHARE:
         return None
     return (
         f"the service is saturated at {this.level.label}: it completed {share:.0%} of the offered rate "
@@ -171,12 +178,13 @@ def _no_longer_rising(measured: Sequence[LevelFigures]) -> str | None:
 def _figures(level: Level, stats: RunStats, path: Path) -> LevelFigures:
     summary = stats.rounds[-1]
     records = [record for record in read_records(path, stats) if record.round == summary.round]
+    scheduled = [record.scheduled_s for record in records]
     ends = [record.start_s + record.e2e_s for record in records if record.ok and record.e2e_s is not None]
     return LevelFigures(
         level=level,
         summary=summary,
-        offered_per_s=rate_of([record.scheduled_s for record in records]),
-        completed_per_s=rate_of(ends) if ends else None,
+        offered_per_s=rate_of(scheduled),
+        served_s=max(ends) - min(scheduled) if ends else None,
         in_flight=_most_in_flight(records),
     )
 

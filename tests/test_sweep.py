@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from kvkit import sweep
 from kvkit.config import Config, ConfigError, load_config
 from kvkit.emulator.serving import Addresses
 from kvkit.ending import Ending
+from kvkit.observe import quiet
 from kvkit.results.reader import read_stats
 from kvkit.results.record import Record
 from kvkit.results.stats import RoundSummary, Throughput
@@ -78,6 +80,10 @@ class TestPlan:
         with pytest.raises(SweepError, match="found concurrency with arrival poisson"):
             planned(tmp_path, "concurrency=1,2", FILE + "load: {rate: 3}\n")
 
+    def test_a_rate_is_offered_only_by_requests_that_do_not_wait_for_the_server(self, tmp_path: Path) -> None:
+        with pytest.raises(SweepError, match=r"found rate with workload\.think_time_s 2: turns that think"):
+            planned(tmp_path, "rate=1", FILE + "workload: {think_time_s: 2}\n")
+
     def test_a_rate_that_the_arrivals_do_not_have_is_refused_by_the_configuration(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="load: rate: found 1, allowed is it only with arrival constant"):
             planned(tmp_path, "rate=1", FILE + "load: {arrival: closed}\n")
@@ -97,8 +103,10 @@ def closed(value: int, requests_per_s: float, in_flight: int | None = None) -> L
     )
 
 
-def open_loop(offered: float, completed: float, **changes: Any) -> LevelFigures:
-    return LevelFigures(Level("rate", offered, CONFIG), of_throughput(completed, **changes), offered, completed, 1)
+def open_loop(rate: float, served_s: float, **changes: Any) -> LevelFigures:
+    """101 requests that take 1.04 s each, unless `changes` say otherwise: 100 gaps."""
+    made = summary([success(str(number)) for number in range(101)], **changes)
+    return LevelFigures(Level("rate", rate, CONFIG), made, rate, served_s, 1)
 
 
 class TestStopping:
@@ -119,12 +127,27 @@ class TestStopping:
         assert reason.startswith("concurrency 64 was not reached: at most 30 requests were in flight at once, raise")
 
     def test_a_rate_that_is_completed_goes_on(self) -> None:
-        assert why_to_stop([open_loop(4.0, 3.8)]) is None
+        # 100 gaps in 26.04 s, of which the last request takes 1.04 s: all of 4 a second. 95 % are still enough.
+        assert why_to_stop([open_loop(4.0, 26.04)]) is None
+        assert why_to_stop([open_loop(4.0, 1.04 + 25 / 0.951)]) is None
 
     def test_a_rate_that_is_not_completed_is_saturation(self) -> None:
-        reason = why_to_stop([open_loop(2.0, 2.0), open_loop(4.0, 3.0)])
+        reason = why_to_stop([open_loop(2.0, 51.04), open_loop(4.0, 1.04 + 25 / 0.75)])
         assert reason is not None
         assert reason.startswith("the service is saturated at rate 4: it completed 75% of the offered rate")
+
+    def test_a_request_is_given_the_time_that_it_takes_at_the_first_level(self) -> None:
+        # Every request has become slow, so none is slower than the others; the round still ends 5 s late.
+        slow = summary([success(str(number), ttft_s=5.0) for number in range(101)])
+        reason = why_to_stop([open_loop(2.0, 51.04), replace(open_loop(4.0, 30.04), summary=slow)])
+        assert reason is not None
+        assert "it completed 86% of the offered rate" in reason
+
+    def test_failed_requests_are_not_completed(self) -> None:
+        half = summary([*(success(str(number)) for number in range(51)), *(failure(f"f{n}") for n in range(50))])
+        reason = why_to_stop([replace(open_loop(4.0, 26.04), summary=half)])
+        assert reason is not None
+        assert "it completed 50% of the offered rate" in reason
 
     def test_an_invalid_level_shows_nothing_and_neither_would_the_next(self) -> None:
         invalid = open_loop(1.0, 1.0, valid=False, invalid_reasons=["9 preemptions"])
@@ -153,10 +176,15 @@ def test_a_levels_figures_come_from_its_last_round(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("kvkit.bench.run", kept_before)
     levels = (Level("rate", 3.0, CONFIG),)
     (figures,) = sweep.run(levels, mode="baseline", results_dir=tmp_path, reporter=Story()).levels
-    # Scheduled from 0 to 1.04 s: three gaps. Ended at 1.04, 1.54 and 2.08 s: two gaps.
+    # Scheduled from 0 to 1.04 s: three gaps. The last token came at 2.08 s.
     assert figures.offered_per_s == pytest.approx(3 / 1.04)
-    assert figures.completed_per_s == pytest.approx(2 / 1.04)
+    assert figures.served_s == pytest.approx(2.08)
     assert figures.in_flight == 2
+
+
+@pytest.fixture(autouse=True)
+def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvkit.observe.servers.wait_quiet", functools.partial(quiet.wait_quiet, poll_s=0.02))
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def start_offsets(load: Load, requests: Sequence[Request], seed: int) -> tuple[f
 
 
 def rate_of(instants: Sequence[float]) -> float | None:
-    """Events per second, from the first instant to the last; `None` where they span no time."""
+    """Requests per second that start at these instants: gaps over the time that they span; `None` if they span none."""
     span = max(instants) - min(instants)
     return (len(instants) - 1) / span if span > 0 else None
 

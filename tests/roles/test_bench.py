@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.playbooks import Played, play
 
@@ -77,6 +78,8 @@ def make_bench(folder: Path, **variables: Any) -> Bench:
                 "ansible_python_interpreter": "{{ ansible_playbook_python }}",
                 "bench_api_key": SECRET,
                 "bench_python": sys.executable,
+                "bench_load": {"rate": 2.5},
+                "bench_warm_up_requests": 3,
                 "bench_wheelhouse": str(write_wheelhouse(folder / "wheels")),
                 "kv_connector": "none",
                 "kv_engine": "vllm",
@@ -120,6 +123,12 @@ def test_the_key_is_not_in_the_test_configuration(valid: Played, bench: Bench) -
 
 def test_the_key_is_never_printed(valid: Played) -> None:
     assert SECRET not in valid.output
+
+
+def test_when_requests_start_is_written_into_the_test_configuration(valid: Played, bench: Bench) -> None:
+    config = yaml.safe_load(bench.seen()["config"])
+    assert config["load"] == {"rate": 2.5}
+    assert config["test"]["warm_up_requests"] == 3
 
 
 def test_only_its_user_reads_the_configuration_and_the_key(valid: Played, bench: Bench) -> None:
