@@ -56,7 +56,10 @@ async def send_share(
     encoded = {request.request_id: client.encode(request) for request in share.requests}
 
     async def send(request: Request, scheduled_s: float) -> Sent:
-        return Sent(request, scheduled_s, await client.exchange(encoded[request.request_id]))
+        could_start_s = time.monotonic()
+        exchange = await client.exchange(encoded[request.request_id])
+        watch.started(exchange.start_s - (exchange.connect_s or 0.0) - could_start_s)
+        return Sent(request, scheduled_s, exchange)
 
     def keep(sent: Sent, answer: Answer) -> None:
         record = to_record(
