@@ -146,7 +146,7 @@ class ClientLag(_Part):
     schedule_lag_ms: StartLag
     """Since they were scheduled."""
     start_lag_ms: StartLag
-    """Since they could start: their time had come, a place was free, the one before had ended. The client's own part."""
+    """The client's own part: since they could start, their time come, a place free and the one before ended."""
     events_per_s: float | None
     """Token events of all requests over the time from the first start to the last token event."""
 
