@@ -32,7 +32,7 @@ EVENTS_PER_S_AND_WORKER = 8000
 """At 10,000 a process takes more than half of a core, and bursts begin to queue."""
 
 EVENTS_PER_S_AND_STREAM = 50
-"""What a stream is taken to bring: 20 ms a token, as a 72B model decodes on eight GPUs. It is not measured, so that both
+"""What a stream is taken to bring: 20 ms a token, as a 72B model decodes on eight GPUs. Not measured, so that both
 modes get as many workers."""
 
 _START_AHEAD_S = 0.1
