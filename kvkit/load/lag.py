@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from kvkit.results.distribution import percentile
 from kvkit.results.record import Record
-from kvkit.results.stats import ClientLag, LoopDelay, StartLag
+from kvkit.results.stats import ClientLag, LoopDelay, ScheduleLag
 
 TICK_S = 0.005
 """Between two looks at the loop's delay: short enough for 200 of them a second, at about 0.2 % of a core."""
@@ -32,8 +32,6 @@ class LoopLag:
 
     delays_s: tuple[float, ...]
     """How late the loop ran what was due at each tick, from the first to the last."""
-    start_lags_s: tuple[float, ...]
-    """Of each request, from the instant at which it could start to its start, less setting up a connection."""
     cpu_share: float
     """CPU time of the loop's thread over the time that it was watched."""
 
@@ -48,7 +46,6 @@ class LoopWatch:
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._delays_s: list[float] = []
-        self._start_lags_s: list[float] = []
         self._cpu_began_s = time.thread_time()
         self._began_s = time.monotonic()
         self._due_s = self._began_s + TICK_S
@@ -61,12 +58,7 @@ class LoopWatch:
         self._timer.cancel()
         self._look()
         watched_s = time.monotonic() - self._began_s
-        cpu_share = (time.thread_time() - self._cpu_began_s) / watched_s
-        self.lag = LoopLag(tuple(self._delays_s), tuple(self._start_lags_s), cpu_share)
-
-    def started(self, lag_s: float) -> None:
-        """A request started so long after it could."""
-        self._start_lags_s.append(lag_s)
+        self.lag = LoopLag(tuple(self._delays_s), (time.thread_time() - self._cpu_began_s) / watched_s)
 
     def _wait(self) -> None:
         # The loop's own clock stands still while a callback runs: what is left is counted on the real one.
@@ -88,9 +80,9 @@ def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, open_lo
 
     Raises:
         ValueError: `records` is empty.
-        IndexError: no loop started a request.
     """
     delays_ms = sorted(delay * 1000 for lag in lags for delay in lag.delays_s)
+    waits_ms = sorted((r.start_s - (r.connect_s or 0.0) - r.scheduled_s) * 1000 for r in records)
     ends_s = [r.start_s + (r.e2e_s or 0.0) for r in records]
     duration_s = max(ends_s) - min(r.start_s for r in records)
     events = sum(len(r.itl_s) + 1 for r in records if r.ttft_s is not None)
@@ -103,14 +95,8 @@ def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, open_lo
             max=delays_ms[-1] if delays_ms else None,
         ),
         cpu_share=tuple(lag.cpu_share for lag in lags),
-        schedule_lag_ms=_start_lag(r.start_s - (r.connect_s or 0.0) - r.scheduled_s for r in records),
-        start_lag_ms=_start_lag(start_lag_s for lag in lags for start_lag_s in lag.start_lags_s),
+        schedule_lag_ms=ScheduleLag(
+            p50=percentile(waits_ms, 50), p99=percentile(waits_ms, 99) if len(waits_ms) >= REQUESTS_FOR_P99 else None
+        ),
         events_per_s=events / duration_s if duration_s else None,
-    )
-
-
-def _start_lag(lags_s: Iterable[float]) -> StartLag:
-    ordered_ms = sorted(lag_s * 1000 for lag_s in lags_s)
-    return StartLag(
-        p50=percentile(ordered_ms, 50), p99=percentile(ordered_ms, 99) if len(ordered_ms) >= REQUESTS_FOR_P99 else None
     )

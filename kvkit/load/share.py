@@ -56,10 +56,7 @@ async def send_share(
     encoded = {request.request_id: client.encode(request) for request in share.requests}
 
     async def send(request: Request, scheduled_s: float) -> Sent:
-        could_start_s = time.monotonic()
-        exchange = await client.exchange(encoded[request.request_id])
-        watch.started(exchange.start_s - (exchange.connect_s or 0.0) - could_start_s)
-        return Sent(request, scheduled_s, exchange)
+        return Sent(request, scheduled_s, await client.exchange(encoded[request.request_id]))
 
     def keep(sent: Sent, answer: Answer) -> None:
         record = to_record(

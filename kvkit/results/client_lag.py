@@ -28,13 +28,13 @@ def client_problems(client: ClientLag, ttft_p50_ms: float | None) -> list[str]:
     limit_ms = max(DELAY_LIMIT_MS, DELAY_SHARE_OF_TTFT * (ttft_p50_ms or 0.0))
     allowed = f"allowed are {limit_ms:.1f} ms: {DELAY_LIMIT_MS:g} ms, or a tenth of the median TTFT"
     problems = []
-    delay, lag = client.loop_delay_ms, client.start_lag_ms
+    delay, lag = client.loop_delay_ms, client.schedule_lag_ms
     if (late := _beyond(limit_ms, delay.p50, delay.p99)) is not None:
         problems.append(f"its event loop was {late}; {allowed})")
     if delay.p99 is not None and (share := max(client.cpu_share)) > CPU_LIMIT:
         problems.append(f"it took {share:.0%} of a core (allowed are {CPU_LIMIT:.0%})")
     if client.open_loop and (late := _beyond(limit_ms, lag.p50, lag.p99)) is not None:
-        problems.append(f"it started requests {late}; {allowed})")
+        problems.append(f"requests started {late}; {allowed})")
     return [f"the client could not keep up: {problem}: {_MEND}" for problem in problems]
 
 

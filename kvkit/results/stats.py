@@ -125,8 +125,8 @@ class LoopDelay(_Part):
     max: float | None
 
 
-class StartLag(_Part):
-    """How late requests started, in milliseconds, less the setting up of a connection; over all requests."""
+class ScheduleLag(_Part):
+    """Start minus scheduled minus the setting up of a connection, in milliseconds, over all requests."""
 
     p50: float
     p99: float | None
@@ -139,14 +139,11 @@ class ClientLag(_Part):
     workers: int
     """Processes that sent the requests."""
     open_loop: bool
-    """Requests had times of their own at which they were to start; in a closed loop, nothing is late."""
+    """Requests had instants of their own at which they were to start; in a closed loop, nothing is late."""
     loop_delay_ms: LoopDelay
     cpu_share: tuple[float, ...]
     """Of each worker's event loop: CPU time over the round's time. At 1 it does nothing but run behind."""
-    schedule_lag_ms: StartLag
-    """Since they were scheduled."""
-    start_lag_ms: StartLag
-    """The client's own part: since they could start, their time come, a place free and the one before ended."""
+    schedule_lag_ms: ScheduleLag
     events_per_s: float | None
     """Token events of all requests over the time from the first start to the last token event."""
 

@@ -29,10 +29,6 @@ def record(start_s: float, scheduled_s: float, *, connect_s: float | None = None
     )
 
 
-def loop_lag(delays_s: tuple[float, ...] = (), *, cpu_share: float = 0.2) -> LoopLag:
-    return LoopLag(delays_s, start_lags_s=(MS, MS), cpu_share=cpu_share)
-
-
 class Clock:
     """Stands still until the test sets it."""
 
@@ -78,7 +74,7 @@ def test_the_loop_looks_at_each_tick(clock: Clock) -> None:
 
 def test_what_was_seen_of_all_loops_is_one_distribution() -> None:
     ticks = TICKS_FOR_P99 // 2
-    lags = [loop_lag((1 * MS,) * ticks, cpu_share=0.2), loop_lag((3 * MS,) * ticks, cpu_share=0.4)]
+    lags = [LoopLag((1 * MS,) * ticks, cpu_share=0.2), LoopLag((3 * MS,) * ticks, cpu_share=0.4)]
     client = summarise_lag(lags, [record(0.0, 0.0)], open_loop=False)
     # half of the delays are 1 ms, half 3 ms: the median lies between
     assert client.loop_delay_ms.model_dump() == pytest.approx({"p50": 2.0, "p99": 3.0, "max": 3.0})
@@ -90,29 +86,24 @@ def test_what_was_seen_of_all_loops_is_one_distribution() -> None:
     [(TICKS_FOR_P50 - 1, None, None), (TICKS_FOR_P50, 1.0, None), (TICKS_FOR_P99 - 1, 1.0, None)],
 )
 def test_a_round_too_short_to_tell_has_no_percentiles(ticks: int, p50: float | None, p99: float | None) -> None:
-    client = summarise_lag([loop_lag((MS,) * ticks)], [record(0.0, 0.0)], open_loop=False)
+    client = summarise_lag([LoopLag((MS,) * ticks, 0.2)], [record(0.0, 0.0)], open_loop=False)
     assert client.loop_delay_ms.model_dump() == {"p50": p50, "p99": p99, "max": 1.0}
 
 
 def test_setting_up_a_connection_is_no_lag_of_the_client() -> None:
     # scheduled at 2, started at 2.5, of which 0.3 went into the connection: 200 ms late
-    client = summarise_lag([loop_lag()], [record(2.5, 2.0, connect_s=0.3)], open_loop=True)
+    client = summarise_lag([LoopLag((), 0.2)], [record(2.5, 2.0, connect_s=0.3)], open_loop=True)
     assert client.schedule_lag_ms.p50 == pytest.approx(200.0)
     assert client.open_loop
 
 
 @pytest.mark.parametrize(("requests", "p99"), [(REQUESTS_FOR_P99 - 1, None), (REQUESTS_FOR_P99, 500.0)])
 def test_few_requests_have_no_p99(requests: int, p99: float | None) -> None:
-    client = summarise_lag([loop_lag()], [record(2.5, 2.0)] * requests, open_loop=True)
+    client = summarise_lag([LoopLag((), 0.2)], [record(2.5, 2.0)] * requests, open_loop=True)
     assert client.schedule_lag_ms.p99 == p99
-
-
-def test_the_clients_own_part_of_the_lag_is_over_the_requests_of_all_workers() -> None:
-    lags = [LoopLag((), (1 * MS, 2 * MS), 0.2), LoopLag((), (6 * MS,), 0.2)]
-    assert summarise_lag(lags, [record(0.0, 0.0)], open_loop=True).start_lag_ms.p50 == pytest.approx(2.0)
 
 
 def test_events_per_second_are_those_of_all_requests_also_failed_ones() -> None:
     # 5 events until 0 + 1 + 4 · 0.5 = 3 s, 3 until 2 + 1 + 2 · 0.5 = 4 s, and none of one that failed: 8 events in 4 s
     records = [record(0.0, 0.0, events=5), record(2.0, 2.0, events=3), record(1.0, 1.0)]
-    assert summarise_lag([loop_lag()], records, open_loop=False).events_per_s == 2.0
+    assert summarise_lag([LoopLag((), 0.2)], records, open_loop=False).events_per_s == 2.0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvkit.results.client_lag import client_problems
-from kvkit.results.stats import ClientLag, LoopDelay, StartLag
+from kvkit.results.stats import ClientLag, LoopDelay, ScheduleLag
 from tests.results.making import success, summary
 
 
@@ -17,8 +17,7 @@ def lag(**changes: Any) -> ClientLag:
         "open_loop": False,
         "loop_delay_ms": LoopDelay(p50=0.1, p99=1.0, max=3.0),
         "cpu_share": (0.3,),
-        "schedule_lag_ms": StartLag(p50=900.0, p99=900.0),  # the server's doing: what went before had not ended
-        "start_lag_ms": StartLag(p50=0.2, p99=0.9),
+        "schedule_lag_ms": ScheduleLag(p50=0.2, p99=0.9),
         "events_per_s": 1000.0,
     }
     return ClientLag(**(figures | changes))
@@ -61,16 +60,16 @@ def test_such_a_round_is_not_held_against_its_cpu_time() -> None:
     assert client_problems(lag(cpu_share=(1.0,), loop_delay_ms=short), 100.0) == []
 
 
-def test_late_starts_count_only_where_requests_had_times_of_their_own() -> None:
-    late = StartLag(p50=1.0, p99=50.0)
-    assert client_problems(lag(start_lag_ms=late), 100.0) == []
-    (problem,) = client_problems(lag(start_lag_ms=late, open_loop=True), 100.0)
-    assert "it started requests 50.0 ms late (p99; allowed are 10.0 ms" in problem
+def test_late_starts_count_only_where_requests_had_instants_of_their_own() -> None:
+    late = ScheduleLag(p50=1.0, p99=50.0)
+    assert client_problems(lag(schedule_lag_ms=late), 100.0) == []
+    (problem,) = client_problems(lag(schedule_lag_ms=late, open_loop=True), 100.0)
+    assert "requests started 50.0 ms late (p99; allowed are 10.0 ms" in problem
 
 
-def test_of_few_requests_the_median_start_lag_counts() -> None:
+def test_of_few_requests_the_median_schedule_lag_counts() -> None:
     def few(p50: float) -> ClientLag:
-        return lag(start_lag_ms=StartLag(p50=p50, p99=None), open_loop=True)
+        return lag(schedule_lag_ms=ScheduleLag(p50=p50, p99=None), open_loop=True)
 
     assert client_problems(few(10.0), 100.0) == []
     assert len(client_problems(few(10.1), 100.0)) == 1
