@@ -208,6 +208,7 @@ def test_both_files_are_kept_and_agree(tmp_path: Path, with_cache: Addresses) ->
     assert stats.provenance.engine.version == "0.32.0+emulated"
     assert stats.provenance.engine.system_fingerprint
     assert stats.workload.requests == 4
+    assert [summary.client and summary.client.workers for summary in stats.rounds] == [1, 1]
     assert "sk-very-secret" not in "".join(file.read_text() for file in tmp_path.iterdir())
 
 

@@ -27,9 +27,6 @@ WORDS_KEPT = 300
 BODY_HEAD = 4096
 """Bytes of an answer that are looked at for its words; more of an error page is not read."""
 
-READS_AT_ONCE = 16
-"""Reads that are interpreted without a pause: a read has one event or a few, an event takes about 10 microseconds."""
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -92,17 +89,16 @@ class Answer:
 def reading(exchange: Exchange) -> Generator[None, None, Answer]:
     """Interpret an exchange's events up to `[DONE]` or the first one that is an error or no chunk.
 
-    Yields after every few reads, so that who has streams open can look at them in between; returns the answer.
+    Yields after every read, so that who has streams open can look at them in between; returns the answer.
     """
     answer = Answer()
     reader = EventReader()
     reads = zip(exchange.reads, exchange.stamps_s, strict=True) if exchange.status == 200 else ()
-    for number, (read, at_s) in enumerate(reads, start=1):
+    for read, at_s in reads:
         _take_events(answer, reader.feed(read, at_s))
         if answer.ended:
             break
-        if number % READS_AT_ONCE == 0:
-            yield
+        yield
     answer.failure = answer.failure or _transport_failure(exchange, answer) or _missing(answer)
     return answer
 

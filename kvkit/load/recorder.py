@@ -1,4 +1,4 @@
-"""What came over the wire is made into records apart from the sending, a few reads at a time.
+"""What came over the wire is made into records apart from the sending, one read at a time.
 
 Interpreting an answer takes about 10 microseconds an event. Done where the answer ends, 256 answers that end together
 would keep every other stream from being stamped for a tenth of a second.
@@ -25,7 +25,7 @@ class Sent:
 
 
 class Recorder:
-    """Interprets exchanges in the order in which they ended, and lets the event loop go on after every few reads.
+    """Interprets exchanges in the order in which they ended, and lets the event loop go on after every read.
 
     Args:
         keep: gets each exchange with its answer. What it raises ends `run`.

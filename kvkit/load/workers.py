@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -32,8 +32,8 @@ EVENTS_PER_S_AND_WORKER = 8000
 """At 10,000 a process takes more than half of a core, and bursts begin to queue."""
 
 EVENTS_PER_S_AND_STREAM = 50
-"""What a stream is taken to bring: 20 ms a token, as a 72B model decodes on eight GPUs. It is not
-measured, so that both modes get as many workers."""
+"""What a stream is taken to bring: 20 ms a token, as a 72B model decodes on eight GPUs. Not measured, so that both
+modes get as many workers."""
 
 _START_AHEAD_S = 0.1
 """From telling the workers when the round begins to its beginning."""
@@ -51,8 +51,14 @@ def choose_workers(asked: int | Literal["auto"], share: Share) -> int:
     streams = min(share.concurrency or len(share.requests), len(_chains(share.requests)))
     if asked != "auto":
         return min(asked, streams)
-    wanted = ceil(streams * EVENTS_PER_S_AND_STREAM / EVENTS_PER_S_AND_WORKER)
-    return min(wanted, len(os.sched_getaffinity(0)), streams)
+    events_per_s = min(streams * EVENTS_PER_S_AND_STREAM, _arriving_events_per_s(share))
+    return min(ceil(events_per_s / EVENTS_PER_S_AND_WORKER), len(os.sched_getaffinity(0)), streams)
+
+
+def _arriving_events_per_s(share: Share) -> float:
+    """More events cannot come on average than arriving requests ask for."""
+    over_s = max(share.starts) - min(share.starts) if share.starts else 0.0
+    return sum(request.max_tokens for request in share.requests) / over_s if over_s else inf
 
 
 async def send_round(

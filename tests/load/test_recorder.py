@@ -1,4 +1,4 @@
-"""Answers become records beside the sending: in order, a few reads at a time, and none is lost."""
+"""Answers become records beside the sending: in order, one read at a time, and none is lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kvkit.load.answer import READS_AT_ONCE, Answer, Exchange
+from kvkit.load.answer import Answer, Exchange
 from kvkit.load.recorder import Recorder, Sent
 from kvkit.workload.request import Request
 from tests.load import chunks
@@ -56,10 +56,10 @@ def test_a_record_does_not_wait_for_the_next_one() -> None:
     assert asyncio.run(story()) == ["a"]
 
 
-def test_the_loop_goes_on_after_every_few_reads() -> None:
+def test_the_loop_goes_on_after_every_read() -> None:
     async def story() -> int:
         desk = Desk()
-        desk.recorder.add(sent("long", tokens=10 * READS_AT_ONCE))
+        desk.recorder.add(sent("long", tokens=10))
         desk.recorder.close()
         turns = 0
         while not desk.running.done():
@@ -74,7 +74,7 @@ def test_stopped_it_first_keeps_what_had_ended() -> None:
     async def story() -> list[str]:
         desk = Desk()
         await asyncio.sleep(0)
-        desk.recorder.add(sent("a", tokens=10 * READS_AT_ONCE))
+        desk.recorder.add(sent("a", tokens=10))
         desk.recorder.add(sent("b"))
         await asyncio.sleep(0)
         assert desk.kept == []

@@ -78,6 +78,12 @@ def test_workers_are_as_many_as_the_streams_want_and_the_cores_allow(
     assert choose_workers("auto", many) == workers
 
 
+def test_requests_that_arrive_slowly_want_one_worker() -> None:
+    # 2,000 requests of 3 tokens over 1,999 s: about 3 events a second
+    slow = Share(1, [request(f"r{number}") for number in range(2000)], None, starts=[float(n) for n in range(2000)])
+    assert choose_workers("auto", slow) == 1
+
+
 @pytest.mark.parametrize(("concurrency", "workers"), [(None, 2), (1, 1), (8, 2)])
 def test_there_are_no_more_workers_than_requests_to_send_side_by_side(concurrency: int | None, workers: int) -> None:
     two_sessions = share(request("a1"), request("a2", "a1"), request("b1"), concurrency=concurrency)
