@@ -32,7 +32,11 @@ async def measure_scale(client: httpx.AsyncClient, *, base_url: str, model: str)
         CalibrationError: neither `/tokenize` nor `usage` gave a count.
         httpx.TransportError: the server is not reachable.
     """
-    count = await _counter(client, base_url, model)
+    try:
+        count = by_tokenize(client, base_url=base_url, model=model)
+        await count([Message("user", WORDS[0])])
+    except CalibrationError:
+        count = _by_usage(client, base_url, model)
     cycle = len(WORDS)
     short = Message("user", words("calibration/short", cycle))
     long = Message("user", words("calibration/long", 2 * cycle))
@@ -53,22 +57,26 @@ async def measure_scale(client: httpx.AsyncClient, *, base_url: str, model: str)
     )
 
 
-async def _counter(client: httpx.AsyncClient, base_url: str, model: str) -> Count:
-    root = base_url.removesuffix("/v1")
+def by_tokenize(client: httpx.AsyncClient, *, base_url: str, model: str) -> Count:
+    """Counts without computing anything, so that nothing is cached by it.
 
-    async def by_tokenize(messages: Sequence[Message]) -> int:
+    The count raises CalibrationError where there is no `/tokenize`.
+    """
+    url = f"{base_url.removesuffix('/v1')}/tokenize"
+
+    async def count(messages: Sequence[Message]) -> int:
         body = {"model": model, "messages": _plain(messages), "add_generation_prompt": True}
-        return _integer(await client.post(f"{root}/tokenize", json=body), "count")
+        return _integer(await client.post(url, json=body), "count")
 
-    async def by_usage(messages: Sequence[Message]) -> int:
+    return count
+
+
+def _by_usage(client: httpx.AsyncClient, base_url: str, model: str) -> Count:
+    async def count(messages: Sequence[Message]) -> int:
         body = {"model": model, "messages": _plain(messages), "max_tokens": 1}
         return _integer(await client.post(f"{base_url}/chat/completions", json=body), "usage", "prompt_tokens")
 
-    try:
-        await by_tokenize([Message("user", WORDS[0])])
-    except CalibrationError:
-        return by_usage
-    return by_tokenize
+    return count
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -118,6 +119,16 @@ def change(before: Reading, after: Reading) -> Change:
             seen = "is gone" if later is None else f"fell to {later:g}"
             return Change(problem=f"the server was restarted in between: {key} was {earlier:g} and {seen}")
     return Change(_rise(before.counters, after.counters) | _rise(before.levels, after.levels))
+
+
+def add(changes: Sequence[Change]) -> Change:
+    """The sum over several servers of a kind, or over one server's stretches of time: unknown when one of them is."""
+    if problem := next((each.problem for each in changes if each.problem is not None), None):
+        return Change(problem=problem)
+    total: Counter[str] = Counter()
+    for each in changes:
+        total.update(each.values)
+    return Change(dict(total))
 
 
 def _rise(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
