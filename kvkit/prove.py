@@ -40,6 +40,8 @@ PROMPTS = 3
 LONGEST_PROMPT = 4096
 """Tokens: enough for whole chunks of any size in use, and quick on every machine."""
 ANSWER_TOKENS = 16
+SPARE_TOKENS = 128
+"""Left free in the model's context: the answer, and how far a prompt may miss its length."""
 
 
 class TooLongError(Exception):
@@ -149,14 +151,15 @@ def _length(config: Config, facts: EngineFacts, seen: Snapshot) -> int:
     chunk = config.service.chunk_tokens or LMCACHE_DEFAULT
     shortest = 2 * chunk + chunk // 2
     model = facts.model(config.openai_api.model_name)
-    longest = model.max_model_len - ANSWER_TOKENS if model is not None and model.max_model_len is not None else None
+    most = model.max_model_len if model is not None else None
+    longest = most and most - SPARE_TOKENS
     if longest is not None and shortest > longest:
         raise TooLongError(
-            f"prompts of {shortest} tokens are needed (longer than two chunks of {chunk}), and the engine takes "
-            f"{longest} (max_model_len less {ANSWER_TOKENS} of the answer): start it with a larger --max-model-len"
+            f"prompts of {shortest} tokens are needed (longer than two chunks of {chunk}), and the engine takes {most} "
+            f"(max_model_len), less {SPARE_TOKENS} for the answer: start it with a larger --max-model-len"
         )
     room = vllm.device_tokens(seen.vllm[0])
-    limits = (config.workload.prefix_tokens, LONGEST_PROMPT, longest, room and room // (PROMPTS + 1) - ANSWER_TOKENS)
+    limits = (config.workload.prefix_tokens, LONGEST_PROMPT, longest, room and room // (PROMPTS + 1) - SPARE_TOKENS)
     return max(shortest, min(limit for limit in limits if limit is not None))
 
 

@@ -35,7 +35,7 @@ def test_init_documents_every_key_with_its_default(tmp_path: Path) -> None:
     commented = [line for line in path.read_text().splitlines() if line.lstrip().startswith("# ")]
     told = "\n".join(commented) + path.read_text()
     config = load_config(path, environment={})
-    for section in ("test", "workload", "openai_api", "mooncake", "model"):
+    for section in ("test", "workload", "openai_api", "mooncake", "service", "model"):
         for key in type(getattr(config, section)).model_fields:
             assert f"{key}:" in told, f"{section}.{key} is not in the file that kvkit init writes"
 

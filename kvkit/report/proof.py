@@ -138,7 +138,7 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "name": facts.name,
         "skipped": facts.skipped,
         "requests": facts.requests,
-        "failed": len(facts.failures),
+        "failures": list(facts.failures),
         "prompt_tokens": sum(facts.prompt_tokens),
         "by_source": {
             "computed": facts.sources.computed,
@@ -153,6 +153,9 @@ def _arm(arm: Arm) -> dict[str, Any]:
             "hit_tokens": _told(facts.traffic.hit_tokens),
         },
         "failed_loads": facts.failed_loads,
+        "unknown": facts.unknown,
+        "store_problem": facts.store_problem,
+        "incidents": list(facts.incidents),
         "ttft_ms": _ms(facts.mean_ttft_s),
         "text": arm.text,
         "findings": [{"verdict": found.verdict, "reason": found.reason, "mend": found.mend} for found in arm.findings],
