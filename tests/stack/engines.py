@@ -33,7 +33,7 @@ class LMCacheServer:
 def vllm(
     stack: RealStack, *, transfer: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """The root address of an engine with this `--kv-transfer-config`, or with none; as inventory/rehearsal starts it."""
+    """The root address of an engine with or without a `--kv-transfer-config`, as inventory/rehearsal starts it."""
     (port,) = free_ports(1)
     command = [
         stack.python,
