@@ -85,7 +85,8 @@ class Service(Section):
 
     restart_command: tuple[str, ...] = ()
     """Argument list, run on the load generator without a shell. It restarts every vLLM behind `base_url`, and returns
-    when the old processes have ended: kvkit then waits until the new ones answer."""
+    when the old processes have ended: kvkit then waits until the new ones answer. It is kept with the results, so no
+    secret belongs into it."""
     ready_timeout_s: float = Field(default=900.0, gt=0)
     """How long a restarted engine may take until it answers; 671B parameters take minutes to load."""
     second_url: Url | None = None
