@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -69,7 +70,7 @@ class TerminalProofReporter:
         Console(stderr=True, highlight=False).print(Text(for_terminal(message), "red"), soft_wrap=True)
 
     def proved(self, proof: Proof) -> None:
-        self._console.print(_table(proof))
+        self._console.print(_table(proof, plain=not self._console.is_terminal))
         for arm in proof.arms:
             for finding in arm.findings:
                 if finding.verdict is None:
@@ -86,10 +87,14 @@ class TerminalProofReporter:
         self._console.print(Text(for_terminal(line), style), soft_wrap=True)
 
 
-def _table(proof: Proof) -> Table:
+def _table(proof: Proof, *, plain: bool) -> Table:
     chunk = proof.setup.chunk_tokens
     told = f"chunks of {chunk} tokens ({proof.setup.chunk_told_by})" if chunk else "chunk unknown"
-    table = Table(title=f"Where the prompt tokens came from; {told}", title_justify="left")
+    table = Table(
+        title=f"Where the prompt tokens came from; {told}",
+        title_justify="left",
+        box=box.ASCII if plain else box.HEAVY_HEAD,
+    )
     for heading in _HEADINGS:
         table.add_column(heading, justify="left" if heading in {"Arm", "Text"} else "right")
     for arm in proof.arms:
