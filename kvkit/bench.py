@@ -24,10 +24,18 @@ from kvkit.load.client import ChatClient, ChatSettings, open_http
 from kvkit.load.lag import summarise_lag
 from kvkit.load.share import Share
 from kvkit.load.workers import WorkerError, choose_workers, send_round
-from kvkit.observe import lmcache, mooncake, vllm
-from kvkit.observe.engine import EngineFacts, EngineRefusedError, EngineUnreachableError, look_at_engine
+from kvkit.observe import lmcache, vllm
+from kvkit.observe.engine import (
+    EngineFacts,
+    EngineRefusedError,
+    EngineUnreachableError,
+    ModelNotServedError,
+    look_at_engine,
+)
 from kvkit.observe.reset import ResetError, ResetNotOfferedError
-from kvkit.observe.servers import Changes, Servers
+from kvkit.observe.restart import RestartError, restart
+from kvkit.observe.servers import Changes, Servers, servers_of
+from kvkit.observe.traffic import store_traffic
 from kvkit.observe.validity import RoundFacts, Verdict, judge
 from kvkit.report.progress import RunReporter
 from kvkit.results.errors import ResultsError
@@ -61,10 +69,10 @@ def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(config, mode, results_dir, reporter))
-    except (WrongInputError, EngineRefusedError, WorkloadError, ArrivalError) as error:
+    except (WrongInputError, EngineRefusedError, ModelNotServedError, WorkloadError, ArrivalError) as error:
         reporter.run_failed(str(error))
         return Ending.WRONG_INPUT
-    except (EngineUnreachableError, CalibrationError, ResultsError, WorkerError) as error:
+    except (EngineUnreachableError, CalibrationError, RestartError, ResultsError, WorkerError) as error:
         reporter.run_failed(str(error))
     except httpx.TransportError as error:
         reporter.run_failed(
@@ -86,6 +94,7 @@ class _Bench:
     results_dir: Path
     reporter: RunReporter
     run_id: str
+    engine_http: httpx.AsyncClient
     client: ChatClient
     servers: Servers
     engine: Engine
@@ -97,10 +106,10 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
     async with (
         open_http(api.api_key.get_secret_value()) as engine_http,
         open_http() as http,
-        ChatClient(_chat_settings(config)) as client,
+        ChatClient(ChatSettings.of(config)) as client,
     ):
         facts = await look_at_engine(engine_http, api.base_url)
-        _check_model(config, facts)
+        facts.require(api.model_name, api.base_url)
         scale = await measure_scale(engine_http, base_url=api.base_url, model=api.model_name)
         planned = [_plan(config, scale, name) for name in config.scenarios]
         workloads = [
@@ -108,13 +117,14 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
             for workload in planned
         ]
         _check_lengths(config, facts, workloads)
-        servers = _servers(config, mode, engine_http, http)
+        servers = servers_of(config, engine_http, http, with_cache=mode == "with-cache")
         bench = _Bench(
             config=config,
             mode=mode,
             results_dir=results_dir,
             reporter=reporter,
             run_id=secrets.token_hex(8),
+            engine_http=engine_http,
             client=client,
             servers=servers,
             engine=Engine(version=facts.version, model=api.model_name, connector=facts.connector, flags=facts.flags),
@@ -139,38 +149,6 @@ def _plan(config: Config, scale: TokenScale, name: ScenarioName) -> Workload:
     return workload
 
 
-def _chat_settings(config: Config) -> ChatSettings:
-    api = config.openai_api
-    return ChatSettings(
-        base_url=api.base_url,
-        model=api.model_name,
-        temperature=config.model.temperature,
-        timeout_s=config.test.request_timeout_s,
-        api_key=api.api_key.get_secret_value(),
-    )
-
-
-def _servers(config: Config, mode: Mode, engine_http: httpx.AsyncClient, http: httpx.AsyncClient) -> Servers:
-    store = config.mooncake
-    return Servers(
-        engine_http,
-        http,
-        base_url=config.openai_api.base_url,
-        # In the baseline the engine does not know LMCache, which may be stopped.
-        lmcache_url=config.lmcache.url if config.lmcache and mode == "with-cache" else None,
-        mooncake_metrics_url=mooncake.metrics_url(store.master_ip, store.metrics_port) if store else None,
-    )
-
-
-def _check_model(config: Config, facts: EngineFacts) -> None:
-    name = config.openai_api.model_name
-    if facts.models is not None and facts.model(name) is None:
-        served = ", ".join(model.name for model in facts.models) or "none"
-        raise WrongInputError(
-            f"openai_api.model_name: found {name!r}, but {config.openai_api.base_url} serves: {served}"
-        )
-
-
 def _check_lengths(config: Config, facts: EngineFacts, workloads: Sequence[Workload]) -> None:
     model = facts.model(config.openai_api.model_name)
     if model is None or model.max_model_len is None:
@@ -188,8 +166,8 @@ def _check_lengths(config: Config, facts: EngineFacts, workloads: Sequence[Workl
 
 async def _choose_isolation(config: Config, servers: Servers) -> Isolation:
     """What is configured; else the device cache where the engine offers to clear it."""
-    if config.test.isolation == "none":
-        return "none"
+    if config.test.isolation in ("none", "restart"):
+        return config.test.isolation
     try:
         await servers.clear_device_cache()
     except ResetNotOfferedError as error:
@@ -250,7 +228,7 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> lis
     summaries: list[RoundSummary] = []
     restless = await bench.servers.wait_quiet()
     for number in range(1, bench.config.test.rounds + 1):
-        incidents = [restless, await _clear(bench)]
+        incidents = [restless, await _clear(bench, workload, number)]
         before = await bench.servers.snapshot()
         bench.reporter.round_started(number, bench.config.test.rounds, len(workload.requests))
         records, client = await _send(bench, workload, number, files)
@@ -262,14 +240,29 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> lis
     return summaries
 
 
-async def _clear(bench: _Bench) -> str | None:
-    """Clear what the isolation says. Returns why that failed, if it did."""
-    if bench.isolation == "device":
-        try:
+async def _clear(bench: _Bench, workload: Workload, number: int) -> str | None:
+    """Clear what the isolation says. Returns why that failed, if it did.
+
+    Raises:
+        RestartError: the engine did not come back.
+    """
+    try:
+        if bench.isolation == "device":
             await bench.servers.clear_device_cache()
-        except ResetError as error:
-            return f"isolation device: not cleared: {error}"
+        elif bench.isolation == "restart" and number > 1:
+            await _restart(bench, workload)
+    except ResetError as error:
+        return f"isolation {bench.isolation}: not cleared: {error}"
     return None
+
+
+async def _restart(bench: _Bench, workload: Workload) -> None:
+    service = bench.config.service
+    bench.reporter.notice("the engine is being restarted")
+    await restart(service.restart_command, bench.engine_http, bench.servers.engines, timeout_s=service.ready_timeout_s)
+    await _warm_up(bench, workload)
+    await bench.servers.wait_quiet()
+    await bench.servers.clear_first_tier()
 
 
 async def _send(bench: _Bench, workload: Workload, number: int, files: RunFiles) -> tuple[list[Record], ClientLag]:
@@ -303,7 +296,7 @@ def _facts(
     return RoundFacts(
         with_cache=bench.mode == "with-cache",
         number=records[0].round,
-        device_cleared=bench.isolation == "device",
+        device_cleared=bench.isolation != "none",
         requests=len(records),
         failed=len(records) - len(succeeded),
         ideal_hit_ratio=workload.ideal_hit_ratio,
@@ -314,6 +307,7 @@ def _facts(
         preemptions=vllm.preemptions(changes.vllm),
         failed_by_engine=vllm.failed_requests(changes.vllm),
         failed_loads=vllm.failed_loads(changes.vllm) + lmcache.failed_loads(changes.lmcache),
+        store_read=store_traffic(changes).read_something,
         incidents=tuple(dict.fromkeys(incident for incident in incidents if incident is not None)),
         unknown=changes.vllm.problem,
     )

@@ -36,7 +36,7 @@ def run(
     requests: int | None = None,
     rounds: int | None = None,
     concurrency: int | None = None,
-    isolation: Literal["none", "device"] | None = None,
+    isolation: Literal["none", "device", "restart"] | None = None,
     results_dir: Path = Path("test_results"),
     seed: int | None = None,
     workers: int | Literal["auto"] | None = None,
@@ -64,7 +64,7 @@ def run(
     concurrency
         Requests in flight at once. Without it: no limit, or what the file says.
     isolation
-        What is cleared before each round: vLLM's prefix cache (device) or nothing.
+        What is cleared before each round: vLLM's prefix cache (device), everything by a restart, or nothing.
     results_dir
         Where the stats and request files go; nothing in it is overwritten.
     seed
@@ -152,6 +152,32 @@ def trace(*, file: Path | None = None) -> Ending:
         return _refuse(str(error))
     print("\n".join(trace_lines(facts)))
     return Ending.DONE
+
+
+@app.command
+def prove(*, config: Path, json: Annotated[bool, Parameter(negative=())] = False) -> Ending:
+    """Send a few prompts cold, again, and after clearing, and prove by counters that the store serves them.
+
+    Exit codes: 0 PROVEN, 1 wrong input, 2 NOT ENGAGED, BROKEN or UNKNOWN, 3 could not finish.
+
+    Parameters
+    ----------
+    config
+        The test configuration; `kvkit init` writes one. Nobody else may use the engine meanwhile.
+    json
+        Print the proof as JSON; the table and the progress then go to standard error.
+    """
+    from kvkit.config import ConfigError, load_config
+
+    try:
+        loaded = load_config(config)
+    except ConfigError as error:
+        return _refuse(str(error))
+
+    from kvkit import prove as proving
+    from kvkit.report.proof import proof_reporter
+
+    return proving.run(loaded, reporter=proof_reporter(json=json))
 
 
 @app.command

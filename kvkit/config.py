@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-Isolation = Literal["none", "device"]
+Isolation = Literal["none", "device", "restart"]
 ScenarioName = Literal["long_context_high_reuse", "multi_turn_conversation", "cold_start", "trace", "sharegpt"]
 
 Arrival = Literal["closed", "constant", "poisson", "gamma", "ramp", "trace"]
@@ -59,6 +59,9 @@ class OpenAIApi(Section):
     base_url: Url
     api_key: SecretStr = SecretStr("dummy")
     model_name: str = Field(min_length=1)
+    instances: tuple[Url, ...] = ()
+    """Root addresses (`http://10.0.0.1:8000`) of every vLLM behind `base_url`, where there is more than one: their
+    counters are summed, and resets go to each."""
 
     @field_validator("api_key")
     @classmethod
@@ -89,6 +92,21 @@ class LMCache(Section):
     url: Url
 
 
+class Service(Section):
+    """How the service is deployed, as far as counters don't tell it."""
+
+    restart_command: tuple[str, ...] = ()
+    """Argument list, run on the load generator without a shell. It restarts every vLLM behind `base_url`, and returns
+    when the old processes have ended: kvkit then waits until the new ones answer. It is kept with the results, so no
+    secret belongs into it."""
+    ready_timeout_s: float = Field(default=900.0, gt=0)
+    """How long a restarted engine may take until it answers; 671B parameters take minutes to load."""
+    second_url: Url | None = None
+    """Root address of a further vLLM with the same store, which does not stand behind `base_url`."""
+    chunk_tokens: int | None = Field(default=None, ge=1)
+    """Tokens under one key of the store, where the servers don't tell: `chunk_size` of LMCache inside vLLM."""
+
+
 class Model(Section):
     name: str = Field(min_length=1)
     max_tokens: int = Field(default=128, ge=1)
@@ -105,7 +123,8 @@ class Test(Section):
     concurrency: int | None = Field(default=None, ge=1)
     """Requests in flight at once; `null` is no limit."""
     isolation: Isolation | None = None
-    """What is cleared before each round; `null`: the device cache where the engine offers it, else nothing."""
+    """What is cleared before each round; `null`: the device cache where the engine offers it, else nothing.
+    `restart`: the engine is restarted before each round after the first."""
     warm_up_requests: int = Field(default=1, ge=0)
     """Sent before the measured ones of each scenario, never recorded; each shares no prefix with any other."""
     seed: int = Field(default=0, ge=0)
@@ -213,6 +232,7 @@ class Config(Section):
     openai_api: OpenAIApi
     mooncake: Mooncake | None = None
     lmcache: LMCache | None = None
+    service: Service = Service()
     model: Model
     scenarios: tuple[ScenarioName, ...] = Field(
         default=("long_context_high_reuse", "multi_turn_conversation", "cold_start"), min_length=1
@@ -239,6 +259,14 @@ class Config(Section):
         if "sharegpt" in self.scenarios and self.workload.conversations_file is None:
             raise ValueError(
                 "workload.conversations_file: is missing; scenario sharegpt needs it, a JSON file in ShareGPT's form"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_restarted(self) -> Self:
+        if self.test.isolation == "restart" and not self.service.restart_command:
+            raise ValueError(
+                "test.isolation is restart, which needs service.restart_command: the command that restarts the engine"
             )
         return self
 

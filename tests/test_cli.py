@@ -19,7 +19,7 @@ def call(*arguments: str) -> int:
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--help") == 0
     told = capsys.readouterr().out
-    assert all(command in told for command in ("run", "compare", "init", "emulate", "Exit codes"))
+    assert all(command in told for command in ("run", "prove", "compare", "init", "emulate", "Exit codes"))
 
 
 def test_init_writes_a_configuration_that_can_be_read(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_init_documents_every_key_with_its_default(tmp_path: Path) -> None:
     commented = [line for line in path.read_text().splitlines() if line.lstrip().startswith("# ")]
     told = "\n".join(commented) + path.read_text()
     config = load_config(path, environment={})
-    for section in ("test", "workload", "load", "openai_api", "mooncake", "model"):
+    for section in ("test", "workload", "load", "openai_api", "mooncake", "service", "model"):
         for key in type(getattr(config, section)).model_fields:
             assert f"{key}:" in told, f"{section}.{key} is not in the file that kvkit init writes"
 
@@ -56,6 +56,7 @@ def test_init_leaves_an_existing_file_alone(tmp_path: Path, capsys: pytest.Captu
         ("run", "--config", "none.yaml", "--mode", "warm"),
         ("compare", "--with-cache-stats", "none*.json", "--baseline-stats", "none*.json"),
         ("emulate", "--block-size", "0"),
+        ("prove", "--config", "none.yaml"),
         ("nonsense",),
     ],
 )

@@ -16,7 +16,7 @@ LMCACHE_CHUNK_TOKENS = 256
 
 
 class FaultKind(StrEnum):
-    """What the engine does wrong. The last four need a stream, the two before them a request that is served."""
+    """What the engine does wrong. The last four need a stream, the three before them a request that is served."""
 
     NONE = "none"
     REFUSE = "refuse"
@@ -28,6 +28,8 @@ class FaultKind(StrEnum):
     """The connector is broken and says nothing: each request waits out a lookup, nothing is stored or found."""
     LOAD_FAILURE = "load_failure"
     """External KV is found but cannot be loaded: HTTP 200, then an `error` event (policy `fail`)."""
+    CORRUPTED_KV = "corrupted_kv"
+    """External KV is loaded and is not what was stored: nothing fails, and the answer is another."""
     BROKEN_STREAM = "broken_stream"
     """The connection is cut after the first token."""
     ERROR_EVENT = "error_event"

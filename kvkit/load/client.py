@@ -21,6 +21,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from kvkit.config import Config
 from kvkit.load.answer import BODY_HEAD, Exchange, Failure
 from kvkit.results.record import ErrorKind
 from kvkit.workload.request import Request
@@ -117,6 +118,17 @@ class ChatSettings:
     timeout_s: float
     """A request that has not ended by then has failed."""
     api_key: str = field(repr=False)
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        api = config.openai_api
+        return cls(
+            base_url=api.base_url,
+            model=api.model_name,
+            temperature=config.model.temperature,
+            timeout_s=config.test.request_timeout_s,
+            api_key=api.api_key.get_secret_value(),
+        )
 
 
 class ChatClient:

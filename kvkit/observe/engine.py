@@ -31,6 +31,10 @@ class EngineRefusedError(Exception):
     """The engine does not let this client in. The message is complete: print it as it is."""
 
 
+class ModelNotServedError(Exception):
+    """The engine serves other models. The message is complete: print it as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServedModel:
     name: str
@@ -50,6 +54,16 @@ class EngineFacts:
 
     def model(self, name: str) -> ServedModel | None:
         return next((model for model in self.models or () if model.name == name), None)
+
+    def require(self, name: str, base_url: str) -> None:
+        """See that a model is served, as far as the engine tells.
+
+        Raises:
+            ModelNotServedError: it serves others.
+        """
+        if self.models is not None and self.model(name) is None:
+            served = ", ".join(model.name for model in self.models) or "none"
+            raise ModelNotServedError(f"openai_api.model_name: found {name!r}, but {base_url} serves: {served}")
 
 
 async def look_at_engine(http: httpx.AsyncClient, base_url: str) -> EngineFacts:

@@ -23,7 +23,7 @@ class RoundFacts:
     number: int
     """1 is the cold start."""
     device_cleared: bool
-    """The engine's own prefix cache was to be cleared before the round."""
+    """The engine's own prefix cache was to be cleared before the round, or the engine restarted before a later one."""
     requests: int
     failed: int
     """Requests that failed, as the client saw them."""
@@ -40,6 +40,8 @@ class RoundFacts:
     preemptions: int
     failed_by_engine: int
     failed_loads: int
+    store_read: bool | None
+    """Whether the store gave anything during the round; `None`: neither it nor LMCache tells."""
     incidents: tuple[str, ...]
     """What went wrong around the round: a reset that failed, a store that did not come to rest."""
     unknown: str | None
@@ -62,6 +64,7 @@ def judge(facts: RoundFacts) -> Verdict:
         *_foreign_traffic(facts),
         *(_cold(facts) if facts.number == 1 else _hit(facts)),
         *_reset_kept_its_word(facts),
+        *_by_the_store(facts),
         *_baseline(facts),
     ]
     if found:
@@ -98,7 +101,7 @@ def _foreign_traffic(facts: RoundFacts) -> list[str]:
         return []
     return [
         f"the engine counted {counted} prompt tokens, the answers {facts.usage_prompt_tokens}: "
-        "others use the engine, or not all of it is behind this address"
+        "others use the engine, or openai_api.instances does not list every vLLM behind the address"
     ]
 
 
@@ -133,6 +136,18 @@ def _reset_kept_its_word(facts: RoundFacts) -> list[str]:
     return [
         f"the engine's own prefix cache served {device} of {total} prompt tokens although it was cleared: "
         "clearing did not reach all of it"
+    ]
+
+
+def _by_the_store(facts: RoundFacts) -> list[str]:
+    """After clearing, the store is all that is left to hit, unless a tier that was not cleared lies before it."""
+    external = facts.sources.external
+    judged = facts.with_cache and facts.number > 1 and facts.device_cleared
+    if not judged or not external or facts.store_read is not False:
+        return []
+    return [
+        f"{external} prompt tokens came from the connector, and the store gave nothing: another tier served them, "
+        "turn LMCache's own memory off (local_cpu: false) or name its server in lmcache.url"
     ]
 
 

@@ -6,9 +6,13 @@ Names and their first releases (vLLM's `v1/metrics/loggers.py`): `prompt_tokens_
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from kvkit.observe.prometheus import Change, Names, Reading
+
+CACHE_CONFIG = "vllm:cache_config_info"
+"""Always 1; its labels tell."""
 
 NAMES = Names(
     counters=(
@@ -35,7 +39,7 @@ NAMES = Names(
         # LMCacheConnectorV1 exposes its own counters here when PROMETHEUS_MULTIPROC_DIR is set.
         "lmcache:*",
     ),
-    states=("vllm:num_requests_running", "vllm:num_requests_waiting"),
+    states=("vllm:num_requests_running", "vllm:num_requests_waiting", CACHE_CONFIG),
 )
 
 
@@ -106,6 +110,23 @@ def busy(reading: Reading) -> str | None:
     running = reading.states.get("vllm:num_requests_running", 0)
     waiting = reading.states.get("vllm:num_requests_waiting", 0)
     return f"{running:g} requests running and {waiting:g} waiting in the engine" if running + waiting else None
+
+
+def block_tokens(reading: Reading) -> int | None:
+    """Tokens of a KV block."""
+    return _cache_config(reading, "block_size")
+
+
+def device_tokens(reading: Reading) -> int | None:
+    """Tokens that the engine's own KV cache holds."""
+    block, blocks = block_tokens(reading), _cache_config(reading, "num_gpu_blocks")
+    return None if block is None or blocks is None else block * blocks
+
+
+def _cache_config(reading: Reading, label: str) -> int | None:
+    told = next((key for key in reading.states if key.startswith(CACHE_CONFIG + "{")), "")
+    found = re.search(rf'[{{,]{label}="(\d+)"', told)
+    return int(found[1]) if found else None
 
 
 def _by_source(engine: Change, source: str) -> int:

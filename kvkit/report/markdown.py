@@ -17,7 +17,7 @@ from kvkit.report.escape import code, escape
 from kvkit.results.comparison import Comparison, ModeFigures, RoundComparison, ScenarioComparison
 from kvkit.results.stats import Mode, RunStats
 
-_CLEARED = {"none": "nothing", "device": "device cache"}
+_CLEARED = {"none": "nothing", "device": "device cache", "restart": "all but the store, by a restart"}
 
 
 def write_report(comparison: Comparison, output: Path, *, charts: bool) -> list[Path]:

@@ -35,7 +35,11 @@ _PLAIN_WIDTH = 160
 
 _STYLES: dict[Outcome, str] = {"met": "bold green", "not_met": "bold yellow", "unknown": "bold", "invalid": "bold red"}
 
-_ISOLATION = {"none": "nothing is cleared between rounds", "device": "the device cache is cleared before each round"}
+_ISOLATION = {
+    "none": "nothing is cleared between rounds",
+    "device": "the device cache is cleared before each round",
+    "restart": "the engine is restarted before each round after the first",
+}
 
 
 def reporter() -> RunReporter:

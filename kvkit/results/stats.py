@@ -159,7 +159,8 @@ class RoundSummary(_Part):
     round: int
     name: RoundName
     isolation: Isolation
-    """What was cleared before the round: nothing, or the engine's own (device) prefix cache."""
+    """What was cleared before the round: nothing, the engine's own (device) prefix cache, or the engine was restarted
+    before each round after the first."""
     requests: RequestCounts
     ttft_ms: Distribution
     ttft_from_scheduled_ms: Distribution | None = None

@@ -83,6 +83,11 @@ class Deployment:
         loaded = [json.loads(file.read_text()) for file in files]
         return {(stats["mode"], stats["scenario"]): stats for stats in loaded}
 
+    def proofs(self, cycle: str) -> list[dict[str, Any]]:
+        """What `kvkit prove` said in a cycle."""
+        files = sorted((self.folder / "results" / cycle).glob("prove_*.json"))
+        return [json.loads(file.read_text()) for file in files]
+
     def end(self) -> None:
         """Kill what is still there, however the test went, and remove the memory that only those processes shared."""
         abandoned_before = abandoned_shared_memory()

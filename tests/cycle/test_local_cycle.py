@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import psutil
 import pytest
+import yaml
 
 from tests.cycle.deployment import Deployment, abandoned_shared_memory, deployed, external_tokens
-from tests.playbooks import Played
+from tests.playbooks import PROJECT, Played
 
 pytestmark = pytest.mark.cycle
 
@@ -48,6 +49,11 @@ def test_every_run_is_valid(cycle: Cycle, deployment: Deployment) -> None:
         for mode in ("with-cache", "baseline")
         for scenario in ("long_context_high_reuse", "multi_turn_conversation", "cold_start")
     }
+
+
+def test_the_cache_was_proved_to_be_in_use_and_the_baseline_was_not_asked(cycle: Cycle, deployment: Deployment) -> None:
+    assert [proof["verdict"] for proof in deployment.proofs("whole")] == ["PROVEN"]
+    assert "PROVEN: the store served what it should" in cycle.played.text
 
 
 def test_only_the_cache_brings_external_tokens(cycle: Cycle, deployment: Deployment) -> None:
@@ -90,13 +96,19 @@ def broken_off(cycle: Cycle, deployment: Deployment) -> Played:
     assert served.exit_code == 0, served.output
     # As if the operator had started it so: the kit knows of no earlier change.
     (deployment.state / "found.json").unlink()
-    return deployment.play("site", kv_cycle="broken_off", bench_scenarios=["no_such_scenario"])
+    settings = yaml.safe_load((PROJECT / "inventory/local/group_vars/all.yml").read_text())
+    corrupting = [*settings["local_engine_command"], "--fault=corrupted-kv"]
+    return deployment.play("site", kv_cycle="broken_off", local_engine_command=corrupting)
 
 
 def test_a_cycle_that_breaks_off_fails_and_says_where(broken_off: Played) -> None:
     assert broken_off.exit_code == 2
     assert "the cycle was broken off" in broken_off.text
-    assert "wrong input, nothing was sent" in broken_off.text
+    assert "kvkit prove: BROKEN: external hit: the answer's text is neither" in broken_off.text
+
+
+def test_the_proof_of_a_broken_store_is_kept(broken_off: Played, deployment: Deployment) -> None:
+    assert [proof["verdict"] for proof in deployment.proofs("broken_off")] == ["BROKEN"]
 
 
 def test_the_found_mode_is_back_after_a_failure(broken_off: Played, deployment: Deployment) -> None:

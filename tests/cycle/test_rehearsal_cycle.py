@@ -51,6 +51,10 @@ def test_every_run_is_valid(cycle: Cycle, deployment: Deployment) -> None:
     }
 
 
+def test_the_store_was_proved_to_be_in_use(cycle: Cycle, deployment: Deployment) -> None:
+    assert [proof["verdict"] for proof in deployment.proofs("whole")] == ["PROVEN"]
+
+
 def test_only_the_cache_brings_external_tokens(cycle: Cycle, deployment: Deployment) -> None:
     stats = deployment.stats("whole")
     for scenario in SCENARIOS:

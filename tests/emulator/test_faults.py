@@ -139,6 +139,17 @@ async def test_a_failed_load_needs_an_external_hit(emulator: Deployment) -> None
         assert (await emulator.chat(document(100, "miss"))).status_code == 200
 
 
+async def test_corrupted_kv_changes_the_answer_and_nothing_else(emulator: Deployment) -> None:
+    text = document(100, "corr")
+    computed = (await emulator.chat(text, max_tokens=8)).json()["choices"][0]["message"]["content"]
+    await emulator.quiet_and_reset()
+    async with fault(emulator, "corrupted_kv"):
+        answer = (await emulator.chat(text, max_tokens=8)).json()
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 96
+    assert answer["choices"][0]["message"]["content"] != computed
+    assert (await emulator.chat(text, max_tokens=8)).json()["choices"][0]["message"]["content"] == computed
+
+
 async def test_a_degraded_connector_serves_but_neither_stores_nor_finds() -> None:
     async with deployed(quick(fault=FaultKind.DEGRADED, degraded_delay_s=0.0)) as emulator:
         text = document(100, "degr")

@@ -130,6 +130,13 @@ def test_a_counter_that_appears_began_at_zero() -> None:
     assert change(Reading({"a": 1.0}), Reading({"a": 1.0, "new": 2.0})).values == {"a": 0.0, "new": 2.0}
 
 
+def test_a_histograms_sum_that_fell_is_no_restart_and_not_told() -> None:
+    """A request whose load of KV failed adds a negative queue time in vLLM 0.32."""
+    before = Reading({"a": 1.0, 'wait_seconds_sum{engine="0"}': 5.0})
+    after = Reading({"a": 4.0, 'wait_seconds_sum{engine="0"}': -2588.1})
+    assert change(before, after) == Change({"a": 3.0})
+
+
 @pytest.mark.parametrize(
     ("before", "after", "problem"),
     [

@@ -60,7 +60,11 @@ def _next(values: list[T]) -> T:
 
 
 def ask(
-    site: Site, what: Callable[[Servers], Awaitable[T]], *, lmcache: str | None = LMCACHE, master: str | None = MASTER
+    site: Site,
+    what: Callable[[Servers], Awaitable[T]],
+    *,
+    lmcache: str | None = LMCACHE,
+    master: str | None = MASTER,
 ) -> T:
     async def story() -> T:
         transport = httpx.MockTransport(site.answer)
@@ -70,7 +74,7 @@ def ask(
             httpx.AsyncClient(transport=transport) as http,
         ):
             return await what(
-                Servers(engine_http, http, base_url=f"{ENGINE}/v1", lmcache_url=lmcache, mooncake_metrics_url=master)
+                Servers(engine_http, http, engines=[ENGINE], lmcache_url=lmcache, mooncake_metrics_url=master)
             )
 
     return asyncio.run(story())

@@ -24,6 +24,7 @@ COLD = RoundFacts(
     preemptions=0,
     failed_by_engine=0,
     failed_loads=0,
+    store_read=None,
     incidents=(),
     unknown=None,
 )
@@ -47,6 +48,12 @@ BASELINE_REPEAT = replace(BASELINE_COLD, number=2)
         replace(HIT, device_cleared=False, sources=Sources(1_000, 98_000, 1_000)),
         # Requests that failed may or may not have been counted.
         replace(HIT, failed=1, stated_prompt_tokens=90_000, usage_prompt_tokens=90_000),
+        # The store says that it gave something.
+        replace(HIT, store_read=True),
+        # Nothing was to be read: in a cold round, without the cache, or where nothing was cleared.
+        replace(COLD, store_read=False, sources=Sources(50_000, 49_000, 1_000)),
+        replace(BASELINE_REPEAT, store_read=False),
+        replace(HIT, store_read=False, device_cleared=False, sources=Sources(1_000, 98_000, 1_000)),
         # Prompts may miss their stated length by 1 %.
         replace(HIT, stated_prompt_tokens=101_010),
         # No request succeeded: nothing to say here, the failures are counted elsewhere.
@@ -87,7 +94,7 @@ def test_a_round_that_keeps_its_promises_is_valid(good: RoundFacts) -> None:
         (
             replace(HIT, usage_prompt_tokens=99_999),
             "the engine counted 100000 prompt tokens, the answers 99999: "
-            "others use the engine, or not all of it is behind this address",
+            "others use the engine, or openai_api.instances does not list every vLLM behind the address",
         ),
         (
             replace(HIT, stated_prompt_tokens=98_000),
@@ -100,6 +107,11 @@ def test_a_round_that_keeps_its_promises_is_valid(good: RoundFacts) -> None:
         ),
         (replace(HIT, failed_by_engine=2), "2 requests that the engine counts as failed"),
         (replace(HIT, failed_loads=1), "1 failed loads of KV from the external store"),
+        (
+            replace(HIT, store_read=False),
+            "49000 prompt tokens came from the connector, and the store gave nothing: another tier served them, "
+            "turn LMCache's own memory off (local_cpu: false) or name its server in lmcache.url",
+        ),
         (
             replace(HIT, incidents=("isolation device: not cleared: HTTP 500",)),
             "isolation device: not cleared: HTTP 500",

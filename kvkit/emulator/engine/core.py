@@ -82,6 +82,7 @@ class Engine:
             stop_after=None if prompt.ignore_eos else answer.ANSWER_TOKENS,
             external_disabled=fault is FaultKind.DEGRADED,
             load_fails=fault is FaultKind.LOAD_FAILURE,
+            load_corrupts=fault is FaultKind.CORRUPTED_KV,
         )
         request.times.arrived = self._now()
         if request.external_disabled:
@@ -166,6 +167,7 @@ class Engine:
         if request.finish_reason is not None:
             return
         if loaded:
+            request.answer_seed += request.load_corrupts
             self._scheduler.loaded(request)
             self._work.set()
         else:

@@ -57,6 +57,8 @@ class EngineRequest:
     """The connector is broken for this request: nothing is looked up and nothing is stored."""
     load_fails: bool = False
     """External KV is found but its load fails."""
+    load_corrupts: bool = False
+    """External KV is loaded, and is other than what was stored."""
 
     computed: int = 0
     """Tokens whose KV the device holds, cached ones included."""
