@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from kvkit import __version__
-from kvkit.config import Config, Isolation
+from kvkit.config import Config, ConfigError, Isolation
 from kvkit.ending import Ending
 from kvkit.load.answer import quote, read_answer
 from kvkit.load.calibration import CalibrationError, measure_scale
@@ -27,7 +27,9 @@ from kvkit.observe.reset import ResetError, ResetNotOfferedError
 from kvkit.observe.servers import Changes, Servers
 from kvkit.observe.validity import RoundFacts, Verdict, judge
 from kvkit.report.progress import RunReporter
+from kvkit.results.deployment import describe
 from kvkit.results.errors import ResultsError
+from kvkit.results.limit import Deployment, physical_limit
 from kvkit.results.record import Record
 from kvkit.results.stats import (
     Counters,
@@ -56,7 +58,7 @@ def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter)
     """
     try:
         return asyncio.run(_run(config, mode, results_dir, reporter))
-    except (WrongInputError, EngineRefusedError) as error:
+    except (WrongInputError, ConfigError, EngineRefusedError) as error:
         reporter.run_failed(str(error))
         return Ending.WRONG_INPUT
     except (EngineUnreachableError, CalibrationError, ResultsError) as error:
@@ -84,6 +86,7 @@ class _Bench:
     client: ChatClient
     servers: Servers
     engine: Engine
+    deployment: Deployment
     isolation: Isolation
 
 
@@ -92,6 +95,7 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
     async with open_http(api.api_key.get_secret_value()) as engine_http, open_http() as http:
         facts = await look_at_engine(engine_http, api.base_url)
         _check_model(config, facts)
+        deployment = describe(config, facts.flags)
         scale = await measure_scale(engine_http, base_url=api.base_url, model=api.model_name)
         workloads = [SCENARIOS[name](config, scale) for name in config.scenarios]
         _check_lengths(config, facts, workloads)
@@ -112,6 +116,7 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
             ),
             servers=servers,
             engine=Engine(version=facts.version, model=api.model_name, connector=facts.connector, flags=facts.flags),
+            deployment=deployment,
             isolation=await _choose_isolation(config, servers),
         )
         reporter.run_started(mode, bench.engine, bench.isolation)
@@ -223,7 +228,7 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> lis
         restless = await bench.servers.wait_quiet()
         changes = Changes.between(before, await bench.servers.snapshot())
         verdict = judge(_facts(bench, workload, records, changes, [*incidents, restless]))
-        summaries.append(_summarise(bench, records, changes, verdict))
+        summaries.append(_limited(bench, summaries, _summarise(bench, records, changes, verdict)))
         bench.reporter.round_ended(summaries[-1])
     return summaries
 
@@ -297,6 +302,13 @@ def _summarise(bench: _Bench, records: Sequence[Record], changes: Changes, verdi
         invalid_reasons=verdict.reasons,
         max_failed_ratio=bench.config.test.max_failed_ratio,
     )
+
+
+def _limited(bench: _Bench, before: Sequence[RoundSummary], summary: RoundSummary) -> RoundSummary:
+    """With its physical limit, where the round is a hit round of a run with the cache."""
+    if bench.mode == "baseline" or not before:
+        return summary
+    return summary.model_copy(update={"limit": physical_limit(before[0], summary, bench.deployment)})
 
 
 def _provenance(bench: _Bench, started: datetime, system_fingerprint: str | None) -> Provenance:

@@ -15,9 +15,9 @@ from kvkit.report.chart_files import ChartFile
 from kvkit.report.errors import ReportError
 from kvkit.report.escape import code, escape
 from kvkit.results.comparison import Comparison, ModeFigures, RoundComparison, ScenarioComparison
-from kvkit.results.stats import Mode, RunStats
+from kvkit.results.stats import Mode, PhysicalLimit, RunStats
 
-_CLEARED = {"none": "nothing", "device": "device cache"}
+_CLEARED = {"none": "nothing", "device": "device cache", None: wording.UNKNOWN}
 
 
 def write_report(comparison: Comparison, output: Path, *, charts: bool) -> list[Path]:
@@ -77,12 +77,15 @@ def _environment() -> Environment:
         "count": wording.count,
         "failures": _failures,
         "kinds": wording.kinds,
+        "limits": _limits,
+        "number": wording.number,
         "outcome": wording.OUTCOMES.__getitem__,
         "percent": wording.percent,
         "present": lambda value: "absent" if value is None else code(value),
         "provenance": _provenance,
         "round_name": wording.ROUND_NAMES.__getitem__,
         "settings": _settings,
+        "share": wording.share,
         "sides": _sides,
         "told": lambda value: wording.UNKNOWN if value is None else code(value),
         "validity": wording.validity,
@@ -92,6 +95,12 @@ def _environment() -> Environment:
 
 def _sides(compared: RoundComparison) -> tuple[tuple[Mode, ModeFigures], tuple[Mode, ModeFigures]]:
     return ("with-cache", compared.with_cache), ("baseline", compared.baseline)
+
+
+def _limits(scenario: ScenarioComparison) -> Iterator[tuple[RoundComparison, PhysicalLimit]]:
+    for compared in scenario.rounds:
+        if compared.with_cache.summary.limit is not None:
+            yield compared, compared.with_cache.summary.limit
 
 
 def _failures(scenario: ScenarioComparison) -> Iterator[tuple[Mode, str, str]]:

@@ -82,6 +82,8 @@ class TerminalReporter:
         self._say(f"  Throughput: {wording.number(summary.throughput.requests_per_s, 2)} req/s")
         told = (f"{wording.count(value)} {name}" for name, value in sources.model_dump().items())
         self._say(f"  Prompt tokens: {', '.join(told)}")
+        if summary.limit is not None:
+            self._say(f"  Limit: {wording.limit(summary.limit)}")
         for reason in summary.invalid_reasons:
             self._say(f"  {wording.validity(summary.valid)}: {reason}", "red" if summary.valid is False else "yellow")
 

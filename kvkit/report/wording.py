@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kvkit.results.comparison import Comparison, ScenarioComparison
-from kvkit.results.stats import Mode, RoundName
+from kvkit.results.stats import Mode, PhysicalLimit, RoundName
 from kvkit.results.verdict import THROUGHPUT_GAIN, TTFT_REDUCTION, Outcome, Target, Verdict
 
 UNKNOWN = "unknown"
 
 OUTCOMES: dict[Outcome, str] = {"met": "met", "not_met": "not met", "unknown": UNKNOWN, "invalid": "INVALID"}
 
-ROUND_NAMES: dict[RoundName, str] = {"cold_start": "Cold Start", "cache_hit": "Cache Hit"}
+ROUND_NAMES: dict[RoundName, str] = {"cold_start": "Cold Start", "cache_hit": "Cache Hit", "unknown": "Unknown"}
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -39,6 +39,22 @@ def validity(valid: bool | None) -> str:
 
 def kinds(failed_by_kind: Mapping[str, int]) -> str:
     return ", ".join(f"{kind}: {failed}" for kind, failed in failed_by_kind.items()) or "none"
+
+
+def limit(of_round: PhysicalLimit) -> str:
+    """A hit round against its physical limit, on one line."""
+    bound, break_even = of_round.ttft_bound_ms, of_round.break_even_tokens
+    if bound.value is None:
+        return f"{UNKNOWN}: {bound.source}"
+    pays = (
+        f"pays from {count(break_even.value)} cached tokens on" if break_even.value is not None else break_even.source
+    )
+    parts = f"loading {number(of_round.load_ms)}, computing the rest {number(of_round.compute_ms)}"
+    return f"TTFT at least {number(bound.value)} ms ({parts}), {share(of_round.share_reached)} of it reached; {pays}"
+
+
+def share(value: float | None) -> str:
+    return UNKNOWN if value is None else percent(value * 100)
 
 
 def target(measured: Target) -> str:

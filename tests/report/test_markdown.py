@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from kvkit.report.errors import ReportError
 from kvkit.report.markdown import write_report
 from kvkit.results.comparison import Comparison, compare
-from kvkit.results.stats import TokensBySource
+from kvkit.results.stats import PhysicalLimit, TokensBySource
 from tests.results.making import (
     failure,
     provenance,
@@ -128,6 +128,37 @@ def test_rounds_of_one_mode_are_told(tmp_path: Path) -> None:
     records = [success("a", 1), success("a", 2)]
     write_run(tmp_path, run_stats("baseline", [summary(records[:1]), summary(records[1:], 2)]), records)
     assert "Run in one mode only, so not compared: round 2." in report(tmp_path)
+
+
+def test_hit_rounds_are_held_against_their_limit(tmp_path: Path) -> None:
+    known = {"value": 1.0, "source": "measured <here>"}
+    limit = PhysicalLimit(
+        kv_bytes_per_token=known | {"value": 8192},
+        store_bandwidth_gb_s=known | {"value": 1.25},
+        compute_ms_per_token=known,
+        external_tokens_per_request=768,
+        load_ms=5.0,
+        compute_ms=15,
+        ttft_bound_ms=known | {"value": 20},
+        share_reached=0.08,
+        break_even_tokens={"value": None, "source": "there is none"},
+        remarks=("another dtype",),
+    )
+    write_pair_of_runs(tmp_path, hit={"limit": limit})
+    assert section(report(tmp_path), "### Physical limit")[3:] == [
+        "| 2 Cache Hit | 768 | 5.0 | 15.0 | 20.0 | 250.0 | 8.0 % | unknown |",
+        "Round 2:",
+        "- KV bytes per token: 8,192 (measured &lt;here&gt;)",
+        "- store bandwidth, GB/s: 1.250 (measured &lt;here&gt;)",
+        "- computing a token, ms: 1.000 (measured &lt;here&gt;)",
+        "- break-even: there is none",
+        "- **another dtype**",
+    ]
+
+
+def test_a_report_without_limits_does_not_speak_of_them(tmp_path: Path) -> None:
+    write_pair_of_runs(tmp_path)
+    assert "Physical limit" not in report(tmp_path)
 
 
 def test_a_report_is_replaced(tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ def summary(records: Sequence[Record], number: int = 1, **overrides: Any) -> Rou
         "invalid_reasons": (),
         "max_failed_ratio": 0.5,
     }
-    return summarise_round(records, number=number, **(arguments | overrides))
+    limit = overrides.pop("limit", None)
+    made = summarise_round(records, number=number, **(arguments | overrides))
+    return made.model_copy(update={"limit": limit})
 
 
 def run_stats(mode: Mode, rounds: Sequence[RoundSummary], **overrides: Any) -> RunStats:
