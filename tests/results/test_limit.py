@@ -87,7 +87,7 @@ def test_a_prefill_time_that_the_engine_tells_goes_before_ttft() -> None:
     ],
 )
 def test_the_runs_own_bandwidth_goes_before_the_configured_one(
-    counters: dict[str, dict[str, float]], deployment: Deployment, gb_s: float
+    counters: dict[str, Any], deployment: Deployment, gb_s: float
 ) -> None:
     assert physical_limit(cold(), hit(**counters), deployment).store_bandwidth_gb_s.value == pytest.approx(gb_s)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.playbooks import Played, play
 
@@ -133,6 +134,15 @@ def test_both_modes_of_a_cycle_have_one_seed_and_the_next_cycle_another(valid: P
     first, second = bench.seen("with_cache"), bench.seen("baseline")
     assert first["options"]["seed"] == second["options"]["seed"]
     assert bench.seen(cycle="two")["options"]["seed"] != first["options"]["seed"]
+
+
+def test_the_canary_of_a_preflight_tells_the_bandwidth(valid: Played, bench: Bench) -> None:
+    canary = {"size": 4_194_304, "get_s": 0.002, "same": True}
+    checked = {"facts": {"mooncake": {"canary": canary}}}
+    store = {"kv_connector": "mooncake-store", "kv_device": "cpu", "kv_profile": "72b", "mooncake_host": "127.0.0.1"}
+    played = bench.play(kv_cycle="canary", preflight_checked=checked, **store)
+    assert played.exit_code == 0, played.output
+    assert yaml.safe_load(bench.seen(cycle="canary")["config"])["mooncake"]["bandwidth_gb_s"] == 2.097152
 
 
 def test_an_unchanged_kit_is_not_installed_again(valid: Played, bench: Bench) -> None:
