@@ -11,7 +11,8 @@ from kvkit.results.differences import Difference, check_same_workload, differenc
 from kvkit.results.distribution import Distribution
 from kvkit.results.errors import ResultsError
 from kvkit.results.evidence import Evidence, gather
-from kvkit.results.reader import expand, read_records, read_stats
+from kvkit.results.imported import check_same_lengths, read_runs
+from kvkit.results.reader import expand, read_records
 from kvkit.results.record import Record
 from kvkit.results.stats import Mode, RoundName, RoundSummary, RunStats
 from kvkit.results.verdict import (
@@ -69,6 +70,11 @@ class ModeFigures:
             ttft_ms=Distribution.in_ms(record.ttft_s for record in paired),
             tpot_ms=Distribution.in_ms(record.tpot_s for record in paired),
         )
+
+    @classmethod
+    def of_all(cls, summary: RoundSummary) -> ModeFigures:
+        """Of all requests: where a foreign file kept no records, there are no pairs."""
+        return cls(summary=summary, ttft_ms=summary.ttft_ms, tpot_ms=summary.tpot_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +166,18 @@ def compare(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -> C
 class _StatsFile(NamedTuple):
     path: Path
     stats: RunStats
+    imported: tuple[Record, ...] | None
+    """Its records, where they are not in a requests file."""
+
+    def run(self) -> Run:
+        records = read_records(self.path, self.stats) if self.imported is None else self.imported
+        return Run(self.path, self.stats, records)
 
 
 def _newest_by_scenario(globs: Sequence[str], mode: Mode) -> tuple[dict[str, _StatsFile], tuple[Path, ...]]:
     """The newest run of each scenario, and the files of the others."""
-    found = [_StatsFile(path, read_stats(path)) for path in expand(globs)]
-    for path, stats in found:
+    found = [_StatsFile(path, *run) for path in expand(globs) for run in read_runs(path, mode)]
+    for path, stats, _ in found:
         if stats.mode != mode:
             raise ResultsError(f"{path}: key mode: found {stats.mode}, expected {mode}: give it to the other option")
     found.sort(key=lambda file: (file.stats.provenance.started, file.path.name))
@@ -175,8 +187,8 @@ def _newest_by_scenario(globs: Sequence[str], mode: Mode) -> tuple[dict[str, _St
 
 def _compare_runs(with_cache: _StatsFile, baseline: _StatsFile) -> ScenarioComparison:
     check_same_workload(with_cache.stats, baseline.stats)
-    left = Run(*with_cache, read_records(*with_cache))
-    right = Run(*baseline, read_records(*baseline))
+    left, right = with_cache.run(), baseline.run()
+    check_same_lengths((left.stats, left.records), (right.stats, right.records))
     found = differences(left.stats, right.stats)
     reasons = invalid_reasons(left.stats) + invalid_reasons(right.stats) + unfair(found, left.stats, right.stats)
     rounds = _compare_rounds(left, right, valid=not reasons)
@@ -217,8 +229,11 @@ def _compare_round(
         for request_id, record in ours.items()
         if record.ok and request_id in theirs and theirs[request_id].ok
     )
-    left_figures = ModeFigures.of(left, [pair.with_cache for pair in pairs])
-    right_figures = ModeFigures.of(right, [pair.baseline for pair in pairs])
+    if with_cache.records and baseline.records:
+        left_figures = ModeFigures.of(left, [pair.with_cache for pair in pairs])
+        right_figures = ModeFigures.of(right, [pair.baseline for pair in pairs])
+    else:
+        left_figures, right_figures = ModeFigures.of_all(left), ModeFigures.of_all(right)
     return RoundComparison(
         number=left.round,
         with_cache=left_figures,

@@ -58,8 +58,8 @@ class WorkloadFacts(_Part):
     scenario: str
     parameters: dict[str, Any]
     """Everything that shaped the prompts; named when the fingerprints of two runs differ."""
-    ideal_hit_ratio: float
-    """Prompt tokens of round 1 that an infinite, instant cache would serve, over all prompt tokens."""
+    ideal_hit_ratio: float | None
+    """Prompt tokens of round 1 that an infinite, instant cache would serve, over all of them. `null`: not told."""
     requests: int
     """Requests of one round."""
 

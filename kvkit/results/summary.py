@@ -28,7 +28,7 @@ def summarise_round(
     records: Sequence[Record],
     *,
     number: int,
-    isolation: Isolation,
+    isolation: Isolation | None,
     by_source: TokensBySource,
     counters: Counters,
     valid: bool | None,
