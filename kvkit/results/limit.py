@@ -2,7 +2,7 @@
 
 With, per request of a hit round and in seconds:
 
-    load   = external tokens · KV bytes per token / store bandwidth
+    load   = tokens from the store · KV bytes per token / store bandwidth
     rest   = tokens computed in the hit round · c
     bound  = load + rest
     share  = bound / mean TTFT
@@ -53,17 +53,17 @@ def physical_limit(cold: RoundSummary, hit: RoundSummary, deployment: Deployment
     size = deployment.kv_bytes_per_token if deployment.kv_bytes_per_token.value is not None or read is None else read
     bandwidth = _bandwidth(hit.counters, deployment)
     compute = _compute_ms_per_token(cold)
-    external = _per_request(hit.tokens.by_source.external, hit)
+    from_store = _per_request(_tokens_from_store(hit), hit)
     load_per_token = _load_ms_per_token(size, bandwidth)
-    load_ms = _product(external, load_per_token)
+    load_ms = _product(from_store, load_per_token)
     compute_ms = _product(_per_request(hit.tokens.by_source.computed, hit), compute.value)
-    bound = _bound(load_ms, compute_ms, external, (size, bandwidth, compute))
+    bound = _bound(load_ms, compute_ms, from_store, (size, bandwidth, compute))
     share = bound.value / hit.ttft_ms.mean if bound.value is not None and hit.ttft_ms.mean else None
     return PhysicalLimit(
         kv_bytes_per_token=size,
         store_bandwidth_gb_s=bandwidth,
         compute_ms_per_token=compute,
-        external_tokens_per_request=external,
+        store_tokens_per_request=from_store,
         load_ms=load_ms,
         compute_ms=compute_ms,
         ttft_bound_ms=bound,
@@ -71,6 +71,12 @@ def physical_limit(cold: RoundSummary, hit: RoundSummary, deployment: Deployment
         break_even_tokens=_break_even(bound, hit.ttft_ms.mean, compute.value, load_per_token),
         remarks=tuple(_remarks(deployment.kv_bytes_per_token, read, share)),
     )
+
+
+def _tokens_from_store(hit: RoundSummary) -> float | None:
+    """External tokens, without those that an LMCache server had in its own memory: other requests had loaded them."""
+    external, second_tier = hit.tokens.by_source.external, told(hit.counters, _SERVER_TOKENS)
+    return external if external is None or second_tier is None else min(external, second_tier)
 
 
 def _bytes_read_per_token(hit: RoundSummary) -> Figure | None:
@@ -134,10 +140,12 @@ def _load_ms_per_token(size: Figure, bandwidth: Figure) -> float | None:
     return size.value / (bandwidth.value * 1e9) * 1000
 
 
-def _bound(load_ms: float | None, compute_ms: float | None, external: float | None, inputs: Iterable[Figure]) -> Figure:
+def _bound(
+    load_ms: float | None, compute_ms: float | None, from_store: float | None, inputs: Iterable[Figure]
+) -> Figure:
     if load_ms is not None and compute_ms is not None:
-        return Figure(value=load_ms + compute_ms, source="loading the external tokens + computing the rest")
-    if external is None:
+        return Figure(value=load_ms + compute_ms, source="loading from the store + computing the rest")
+    if from_store is None:
         return Figure(value=None, source="where the prompt tokens came from is not known")
     return Figure(value=None, source="; ".join(figure.source for figure in inputs if figure.value is None))
 
@@ -174,7 +182,7 @@ def _remarks(by_model: Figure, read: Figure | None, share: float | None) -> Iter
         )
 
 
-def _per_request(tokens: int | None, summary: RoundSummary) -> float | None:
+def _per_request(tokens: float | None, summary: RoundSummary) -> float | None:
     return tokens / summary.requests.succeeded if tokens is not None and summary.requests.succeeded else None
 
 

@@ -132,7 +132,8 @@ class PhysicalLimit(_Part):
     """Of loads from the store, in 10⁹ bytes per second."""
     compute_ms_per_token: Figure
     """Of prompt tokens in the cold round."""
-    external_tokens_per_request: float | None
+    store_tokens_per_request: float | None
+    """External tokens, without those that an LMCache server had in its own memory."""
     load_ms: float | None
     """Loading them at that bandwidth."""
     compute_ms: float | None

@@ -136,7 +136,7 @@ def test_hit_rounds_are_held_against_their_limit(tmp_path: Path) -> None:
         kv_bytes_per_token=known | {"value": 8192},
         store_bandwidth_gb_s=known | {"value": 1.25},
         compute_ms_per_token=known,
-        external_tokens_per_request=768,
+        store_tokens_per_request=768,
         load_ms=5.0,
         compute_ms=15,
         ttft_bound_ms=known | {"value": 20},

@@ -39,9 +39,15 @@ def connector(read: float, seconds: float) -> dict[str, float]:
 
 def test_the_bound_is_loading_and_computing_the_rest() -> None:
     limit = physical_limit(cold(), hit(), KNOWN)
-    assert (limit.external_tokens_per_request, limit.load_ms, limit.compute_ms, limit.ttft_bound_ms.value) == (
+    assert (limit.store_tokens_per_request, limit.load_ms, limit.compute_ms, limit.ttft_bound_ms.value) == (
         pytest.approx((900, 90, 100, 190))
     )
+
+
+def test_what_lmcache_had_in_its_own_memory_is_not_loaded_from_the_store() -> None:
+    limit = physical_limit(cold(), hit(lmcache={"lmcache_mp_lookup_hit_l2_tokens_total": 600.0}), KNOWN)
+    assert limit.store_tokens_per_request == 300
+    assert limit.load_ms == pytest.approx(30)
 
 
 def test_the_share_is_the_bound_over_the_mean_ttft() -> None:
