@@ -145,7 +145,9 @@ def test_hit_rounds_are_held_against_their_limit(tmp_path: Path) -> None:
         remarks=("another dtype",),
     )
     write_pair_of_runs(tmp_path, hit={"limit": limit})
-    assert section(report(tmp_path), "### Physical limit")[3:] == [
+    text = report(tmp_path)
+    assert "- **another dtype**\n\n### Requests and validity\n" in text
+    assert section(text, "### Physical limit")[3:] == [
         "| 2 Cache Hit | 768 | 5.0 | 15.0 | 20.0 | 250.0 | 8.0 % | unknown |",
         "Round 2:",
         "- KV bytes per token: 8,192 (measured &lt;here&gt;)",
