@@ -119,7 +119,7 @@ def compare(
     except (ResultsError, ReportError) as error:
         return _refuse(str(error))
     print_comparison(comparison, written)
-    return Ending.INVALID if comparison.verdict.outcome == "invalid" else Ending.DONE
+    return Ending.INVALID if comparison.verdict.effect == "invalid" else Ending.DONE
 
 
 @app.command

@@ -178,6 +178,7 @@ def test_a_comparison_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str
     print_comparison(comparison, [Path("comparison.md"), Path("comparison_ttft.png")])
     out = capsys.readouterr().out
     assert "250.0 / 1,000.0" in out
-    assert "The cache meets the guide's targets in the only scenario compared: cold_start, round 2" in out
-    assert "with_cache_cold_start_stats_20261122_200000.json, a newer run of this mode and scenario was given" in out
+    assert "Better in the only cache-hit round compared: cold_start, round 2: median TTFT of cache hits is 4.00 " in out
+    assert "cold_start: the guide's targets are met" in out
+    assert "with_cache_cold_start_stats_20261122_200000.json: a newer run of this mode and workload was given" in out
     assert out.splitlines()[-2:] == ["Report: comparison.md", "Chart: comparison_ttft.png"]

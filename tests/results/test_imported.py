@@ -63,7 +63,7 @@ def test_files_appended_to_one_another_are_rounds_and_pairs_by_position(tmp_path
 
 def test_what_the_files_do_not_tell_makes_the_verdict_unknown(tmp_path: Path) -> None:
     verdict = only(compared(tmp_path)).verdict
-    assert verdict.outcome == "unknown"
+    assert verdict.effect == "unknown"
     assert set(verdict.reasons) >= {
         "with-cache, round 1: where the prompt tokens came from is not known: the file does not tell",
         "baseline, round 2: that both modes sent the same prompts is assumed: "
@@ -85,7 +85,7 @@ def test_without_detailed_arrays_there_are_figures_but_no_pairs(tmp_path: Path) 
     told = documents(RECORDED["with_cache"])[0]
     assert [len(this.pairs) for this in scenario.rounds] == [0, 0]
     assert scenario.rounds[0].with_cache.ttft_ms.mean == told["mean_ttft_ms"]
-    assert scenario.rounds[0].with_cache.summary.throughput.requests_per_s == told["request_throughput"]
+    assert scenario.rounds[0].with_cache.requests_per_s == pytest.approx(told["request_throughput"])
     assert any("save it with vllm bench serve --save-result --save-detailed" in r for r in scenario.verdict.reasons)
 
 
@@ -97,9 +97,10 @@ def test_a_file_of_a_release_without_latencies_has_them_from_its_gaps(tmp_path: 
 
 @pytest.mark.parametrize("change", [with_first("errors", "Internal Server Error"), with_first("output_lens", 0)])
 def test_a_failed_request_is_in_no_figure(tmp_path: Path, change: Callable[[Document], Document]) -> None:
-    this = only(compared(tmp_path, change)).rounds[0]
+    (run_pair,) = only(compared(tmp_path, change)).run_pairs
+    this = run_pair.rounds[0]
     assert len(this.pairs) == 3
-    assert this.with_cache.summary.requests.failed_by_kind == {"unknown": 1}
+    assert this.with_cache.requests.failed_by_kind == {"unknown": 1}
 
 
 def test_prompts_of_other_lengths_are_refused(tmp_path: Path) -> None:
@@ -118,7 +119,8 @@ def test_another_number_of_prompts_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_round_of_one_mode_is_no_difference_in_prompts(tmp_path: Path) -> None:
-    assert only(compared(tmp_path, rounds=1)).rounds_in_one_mode == (2,)
+    (run_pair,) = only(compared(tmp_path, rounds=1)).run_pairs
+    assert run_pair.rounds_in_one_mode == (2,)
 
 
 def test_another_concurrency_is_no_comparison(tmp_path: Path) -> None:

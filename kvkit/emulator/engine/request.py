@@ -35,6 +35,8 @@ class Times:
     """Seconds of the event loop's clock."""
 
     arrived: float = 0.0
+    due: float = 0.0
+    """When its next work could begin: it has arrived, or its load of external KV has ended by the settings."""
     scheduled: float = 0.0
     """When its first prefill chunk was scheduled; a load of external KV has ended by then."""
     first_token: float = 0.0
@@ -57,6 +59,8 @@ class EngineRequest:
     """The connector is broken for this request: nothing is looked up and nothing is stored."""
     load_fails: bool = False
     """External KV is found but its load fails."""
+    pace: float = 1.0
+    """How many times as long as the settings say its prefill and its loads take."""
 
     computed: int = 0
     """Tokens whose KV the device holds, cached ones included."""
