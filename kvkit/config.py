@@ -340,6 +340,7 @@ def _explain(item: Any, sources: _Sources) -> str:
     if kind == "value_error":
         return f"{place}: {key or 'configuration'}: {item['ctx']['error']}"
     allowed = item["msg"].replace("Input should be", "allowed is").replace("String should", "it should")
+    allowed = allowed.replace("Path does not point to a file", "allowed is the path of a file that exists")
     return f"{place}: {key}: found {found}, {allowed}"
 
 
