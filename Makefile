@@ -43,18 +43,18 @@ docs: .venv/dev.stamp
 	$(bin)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 
 .venv/cycle.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(install) '.[ansible,charts,local]'
+	$(install) '.[ansible,charts,compare,local]'
 	touch $@
 
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
-	$(install) '.[ansible,charts,local,dev]'
+	$(install) '.[ansible,charts,compare,local,dev]'
 	touch $@ .venv/cycle.stamp
 
 # Takes what an environment without constraints would hold today.
 constraints:
 	rm -rf build/newest
 	$(PYTHON) -m venv build/newest
-	build/newest/bin/python -m pip install --quiet --upgrade pip '.[ansible,charts,local,dev]'
+	build/newest/bin/python -m pip install --quiet --upgrade pip '.[ansible,charts,compare,local,dev]'
 	{ sed -n '/^#/p' constraints.txt; build/newest/bin/python -m pip freeze --all --exclude kvkit --exclude setuptools; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 

@@ -15,7 +15,7 @@ import httpx
 import uvloop
 
 from kvkit import __version__
-from kvkit.config import Config, Isolation, ScenarioName
+from kvkit.config import Config, ConfigError, Isolation, ScenarioName
 from kvkit.ending import Ending
 from kvkit.load.answer import Answer, quote, read_answer
 from kvkit.load.arrivals import ArrivalError, start_offsets
@@ -38,7 +38,9 @@ from kvkit.observe.servers import Changes, Servers, servers_of
 from kvkit.observe.traffic import store_traffic
 from kvkit.observe.validity import RoundFacts, Verdict, judge
 from kvkit.report.progress import RunReporter
+from kvkit.results.deployment import describe
 from kvkit.results.errors import ResultsError
+from kvkit.results.limit import Deployment, physical_limit
 from kvkit.results.record import Record
 from kvkit.results.stats import (
     ClientLag,
@@ -69,7 +71,14 @@ def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(config, mode, results_dir, reporter))
-    except (WrongInputError, EngineRefusedError, ModelNotServedError, WorkloadError, ArrivalError) as error:
+    except (
+        WrongInputError,
+        ConfigError,
+        EngineRefusedError,
+        ModelNotServedError,
+        WorkloadError,
+        ArrivalError,
+    ) as error:
         reporter.run_failed(str(error))
         return Ending.WRONG_INPUT
     except (EngineUnreachableError, CalibrationError, RestartError, ResultsError, WorkerError) as error:
@@ -98,6 +107,7 @@ class _Bench:
     client: ChatClient
     servers: Servers
     engine: Engine
+    deployment: Deployment
     isolation: Isolation
 
 
@@ -110,6 +120,7 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
     ):
         facts = await look_at_engine(engine_http, api.base_url)
         facts.require(api.model_name, api.base_url)
+        deployment = describe(config, facts.flags)
         scale = await measure_scale(engine_http, base_url=api.base_url, model=api.model_name)
         planned = [_plan(config, scale, name) for name in config.scenarios]
         workloads = [
@@ -128,6 +139,7 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
             client=client,
             servers=servers,
             engine=Engine(version=facts.version, model=api.model_name, connector=facts.connector, flags=facts.flags),
+            deployment=deployment,
             isolation=await _choose_isolation(config, servers),
         )
         reporter.run_started(mode, bench.engine, bench.isolation)
@@ -235,7 +247,8 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> lis
         restless = await bench.servers.wait_quiet()
         changes = Changes.between(before, await bench.servers.snapshot())
         verdict = judge(_facts(bench, workload, records, changes, [*incidents, restless]))
-        summaries.append(_summarise(bench, workload, records, changes, verdict, client=client))
+        summary = _summarise(bench, workload, records, changes, verdict, client=client)
+        summaries.append(_limited(bench, summaries, summary))
         bench.reporter.round_ended(summaries[-1])
     return summaries
 
@@ -339,6 +352,13 @@ def _summarise(
         ideal_hit_ratio=workload.ideal_hit_ratio_of(records[0].round),
         open_loop=bench.config.load.process != "closed",
     )
+
+
+def _limited(bench: _Bench, before: Sequence[RoundSummary], summary: RoundSummary) -> RoundSummary:
+    """With its physical limit, where the round is a hit round of a run with the cache."""
+    if bench.mode == "baseline" or not before:
+        return summary
+    return summary.model_copy(update={"limit": physical_limit(before[0], summary, bench.deployment)})
 
 
 def _provenance(bench: _Bench, started: datetime, system_fingerprint: str | None) -> Provenance:

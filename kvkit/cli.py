@@ -193,9 +193,9 @@ def compare(
     Parameters
     ----------
     with_cache_stats
-        Stats files of the with-cache runs, or globs of them.
+        Stats files of the with-cache runs, or globs of them; result files of `vllm bench serve` and exports too.
     baseline_stats
-        Stats files of the baseline runs, or globs of them.
+        Stats files of the baseline runs, or globs of them, likewise.
     output
         The Markdown report; charts go beside it.
     generate_charts
@@ -213,7 +213,31 @@ def compare(
     except (ResultsError, ReportError) as error:
         return _refuse(str(error))
     print_comparison(comparison, written)
-    return Ending.INVALID if comparison.verdict.outcome == "invalid" else Ending.DONE
+    return Ending.INVALID if comparison.verdict.effect == "invalid" else Ending.DONE
+
+
+@app.command
+def export(*, stats: Annotated[list[str], Many], format: Literal["vllm-bench", "csv"], output: Path) -> Ending:
+    """Write results in a form that other tools read.
+
+    Parameters
+    ----------
+    stats
+        Stats files, or globs of them.
+    format
+        vllm-bench: one line for each stats file and round, with the keys of `vllm bench serve`. csv: a row a request.
+    output
+        The new file; an existing one is left alone.
+    """
+    from kvkit.results.errors import ResultsError
+    from kvkit.results.export import export as export_runs
+
+    try:
+        rounds = export_runs(stats, format, output)
+    except ResultsError as error:
+        return _refuse(str(error))
+    print(f"{output}: {rounds} rounds")
+    return Ending.DONE
 
 
 @app.command

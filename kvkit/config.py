@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FilePath,
     SecretStr,
     ValidationError,
     field_validator,
@@ -37,6 +38,8 @@ ARRIVAL_KEYS: Mapping[Arrival, tuple[str, ...]] = {
     "trace": (),
 }
 """What each arrival process needs of the section `load`; it takes nothing else."""
+
+KVCacheDtype = Literal["auto", "float32", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"]
 
 ENVIRONMENT_PREFIX = "KVKIT_"
 """`KVKIT_TEST__ROUNDS=3` overrides `test.rounds`: two underscores stand for the dot."""
@@ -84,6 +87,8 @@ class Mooncake(Section):
     master_port: Port = 50051
     metadata_port: Port | None = 8080
     metrics_port: Port = 9003
+    bandwidth_gb_s: float | None = Field(default=None, gt=0)
+    """Of loads from the store, in 10⁹ bytes per second; counters of the run go before it."""
 
 
 class LMCache(Section):
@@ -111,6 +116,10 @@ class Model(Section):
     name: str = Field(min_length=1)
     max_tokens: int = Field(default=128, ge=1)
     temperature: float = Field(default=0.0, ge=0)
+    config_json: FilePath | None = None
+    """The model's Hugging Face `config.json`, from which the bytes of its KV are known."""
+    kv_cache_dtype: KVCacheDtype = "auto"
+    """As vLLM's `--kv-cache-dtype`; `auto`: what the engine tells, else the checkpoint's."""
 
 
 class Test(Section):
@@ -444,6 +453,7 @@ def _explain(item: Any, sources: _Sources) -> str:
     if kind == "value_error":
         return f"{place}: {key or 'configuration'}: {item['ctx']['error']}"
     allowed = item["msg"].replace("Input should be", "allowed is").replace("String should", "it should")
+    allowed = allowed.replace("Path does not point to a file", "allowed is the path of a file that exists")
     return f"{place}: {key}: found {found}, {allowed}"
 
 

@@ -177,6 +177,15 @@ def test_with_cache_every_hit_comes_from_the_store_and_counters_say_so(tmp_path:
     assert cold.counters.mooncake["master_key_count"] > 0
 
 
+def test_a_hit_round_is_held_against_its_limit(tmp_path: Path, with_cache: Addresses) -> None:
+    _, story = measure(config_for(with_cache), tmp_path)
+    cold, hit = story.summaries
+    assert cold.limit is None
+    assert hit.limit is not None
+    assert hit.limit.kv_bytes_per_token.value == FAST.kv_bytes_per_token  # no config.json: as the store was read
+    assert hit.limit.share_reached is not None
+
+
 def kept(story: Story, number: int) -> list[Record]:
     ((stats, path),) = story.stats
     return [record for record in read_records(path, stats) if record.round == number]

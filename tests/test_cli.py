@@ -19,7 +19,7 @@ def call(*arguments: str) -> int:
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--help") == 0
     told = capsys.readouterr().out
-    assert all(command in told for command in ("run", "prove", "compare", "init", "emulate", "Exit codes"))
+    assert all(command in told for command in ("run", "prove", "compare", "export", "init", "emulate", "Exit codes"))
 
 
 def test_init_writes_a_configuration_that_can_be_read(tmp_path: Path) -> None:
@@ -55,6 +55,7 @@ def test_init_leaves_an_existing_file_alone(tmp_path: Path, capsys: pytest.Captu
         ("run", "--config", "none.yaml", "--mode", "with-cache"),
         ("run", "--config", "none.yaml", "--mode", "warm"),
         ("compare", "--with-cache-stats", "none*.json", "--baseline-stats", "none*.json"),
+        ("export", "--stats", "none*.json", "--format", "csv", "--output", "none.csv"),
         ("emulate", "--block-size", "0"),
         ("prove", "--config", "none.yaml"),
         ("nonsense",),

@@ -81,6 +81,10 @@ def test_the_reuse_ratio_decides_the_question_length(tmp_path: Path) -> None:
         (('"http://HOST:8000/v1"', "HOST:8000"), "test_config_simple.yaml:1: openai_api.base_url: found 'HOST:8000'"),
         (("9004", "900400"), "test_config_simple.yaml:2: mooncake.metrics_port: found 900400, allowed is less than"),
         (
+            ("max_tokens: 128", "config_json: /none"),
+            "test_config_simple.yaml:3: model.config_json: found '/none', allowed is the path of a file that exists",
+        ),
+        (
             ("HOST, master", '"${NOT_SET}", master'),
             "test_config_simple.yaml:2: mooncake.master_ip: ${NOT_SET} is not set",
         ),

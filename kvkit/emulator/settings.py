@@ -91,6 +91,10 @@ class EmulatorSettings:
     """Bytes per second between engine and store, in each direction."""
     external_capacity_bytes: int = 100 * 2**30
     """Bytes that the store holds before it evicts."""
+    jitter: float = 0.0
+    """Spread of a request's own pace: its prefill and its loads take exp(jitter x normal) times as long; 0 for none.
+    The median is 1 in every mode, so ratios of two modes stay what the speeds say."""
+    jitter_seed: int = 0
 
     fault: FaultKind = FaultKind.NONE
     """The fault that chat completions meet; `POST /emulator/fault` changes it at run time."""
@@ -129,7 +133,7 @@ class EmulatorSettings:
         ):
             if getattr(self, name) <= 0:
                 raise EmulatorError(f"{name}={getattr(self, name)} is not allowed: it must be above 0.")
-        for name in ("decode_ms_per_token", "degraded_delay_s", "port", "metrics_port", "metadata_port"):
+        for name in ("decode_ms_per_token", "jitter", "degraded_delay_s", "port", "metrics_port", "metadata_port"):
             if getattr(self, name) < 0:
                 raise EmulatorError(f"{name}={getattr(self, name)} is not allowed: it must be 0 or above.")
 

@@ -12,7 +12,14 @@ from kvkit.observe.prometheus import Change, Names, Reading
 from kvkit.observe.reset import ResetError
 
 NAMES = Names(
-    counters=("lmcache_mp_*", "lmcache:*"), levels=("lmcache_mp_l1_memory_usage_bytes", "lmcache_mp_l2_usage_bytes")
+    counters=(
+        "lmcache_mp_*",
+        "lmcache:*",
+        # A histogram of each load's bytes over its time, from submitted to completed.
+        "lmcache_mp_l2_load_throughput_GB_per_second_sum",
+        "lmcache_mp_l2_load_throughput_GB_per_second_count",
+    ),
+    levels=("lmcache_mp_l1_memory_usage_bytes", "lmcache_mp_l2_usage_bytes"),
 )
 
 _STORES_SUBMITTED = "lmcache_mp_l2_store_submitted_requests_total"

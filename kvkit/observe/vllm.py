@@ -36,6 +36,7 @@ NAMES = Names(
         "vllm:mooncake_store_operation_keys_total",
         "vllm:mooncake_store_operation_bytes_total",
         "vllm:mooncake_store_operation_failed_keys_total",
+        "vllm:mooncake_store_operation_time_seconds_sum",
         # LMCacheConnectorV1 exposes its own counters here when PROMETHEUS_MULTIPROC_DIR is set.
         "lmcache:*",
     ),

@@ -115,9 +115,8 @@ def _tokens(this: ScenarioComparison) -> alt.FacetChart:
 
 def _token_rows(compared: RoundComparison) -> Iterator[dict[str, Any]]:
     for mode, side in (("with-cache", compared.with_cache), ("baseline", compared.baseline)):
-        tokens = side.summary.tokens
-        known = {name: value for name, value in tokens.by_source.model_dump().items() if value is not None}
-        for name, value in (known or {"unknown": tokens.prompt}).items():
+        known = {name: value for name, value in side.by_source.model_dump().items() if value is not None}
+        for name, value in (known or {"unknown": side.prompt_tokens}).items():
             yield {
                 "round": _round_title(compared),
                 "mode": mode,
@@ -140,7 +139,7 @@ def _by_round(layer: Iterable[alt.Chart], rows: Iterable[dict[str, Any]], title:
 
 
 def _title(this: ScenarioComparison, subject: str) -> str:
-    return f"{this.scenario}: {subject}" + (" (INVALID)" if this.verdict.outcome == "invalid" else "")
+    return f"{this.scenario}: {subject}" + (" (INVALID)" if this.verdict.effect == "invalid" else "")
 
 
 def _mode_axis() -> alt.Y:

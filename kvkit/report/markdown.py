@@ -14,10 +14,15 @@ from kvkit.report import wording
 from kvkit.report.chart_files import ChartFile
 from kvkit.report.errors import ReportError
 from kvkit.report.escape import code, escape
-from kvkit.results.comparison import Comparison, ModeFigures, RoundComparison, ScenarioComparison
-from kvkit.results.stats import Mode, RunStats
+from kvkit.results.comparison import Comparison, RoundPair, RunPair
+from kvkit.results.stats import Mode, PhysicalLimit, RoundSummary, RunStats
 
-_CLEARED = {"none": "nothing", "device": "device cache", "restart": "all but the store, by a restart"}
+_CLEARED = {
+    "none": "nothing",
+    "device": "device cache",
+    "restart": "all but the store, by a restart",
+    None: wording.UNKNOWN,
+}
 
 
 def write_report(comparison: Comparison, output: Path, *, charts: bool) -> list[Path]:
@@ -52,10 +57,9 @@ def render(comparison: Comparison, charts: Mapping[str, list[ChartFile]]) -> str
 
 
 def _check_is_no_result(comparison: Comparison, output: Path) -> None:
-    results = list(comparison.not_used)
-    for scenario in comparison.scenarios:
-        for run in (scenario.with_cache, scenario.baseline):
-            results += [run.path, run.path.with_name(run.stats.records)]
+    results = [path for path, _ in comparison.not_used]
+    for run in (run for scenario in comparison.scenarios for pair in scenario.run_pairs for run in pair.runs):
+        results += [run.path, run.path.with_name(run.stats.records)]
     if output.resolve() in {path.resolve() for path in results}:
         raise ReportError(f"{output}: is one of the results and is not replaced: choose another --output")
 
@@ -70,13 +74,20 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["both"] = wording.both
+    environment.globals |= {
+        "both": wording.both,
+        "verdict_lines": wording.verdict_lines,
+    }
     environment.filters |= {
         "cleared": _CLEARED.__getitem__,
         "code": code,
         "count": wording.count,
         "failures": _failures,
         "kinds": wording.kinds,
+        "limits": _limits,
+        "number": wording.number,
+        "noise_floor": wording.noise_floor,
+        "effect": wording.EFFECTS.__getitem__,
         "outcome": wording.OUTCOMES.__getitem__,
         "percent": wording.percent,
         "present": lambda value: "absent" if value is None else code(value),
@@ -85,18 +96,25 @@ def _environment() -> Environment:
         "settings": _settings,
         "share": wording.share,
         "sides": _sides,
+        "speedup": wording.speedup,
         "told": lambda value: wording.UNKNOWN if value is None else code(value),
         "validity": wording.validity,
     }
     return environment
 
 
-def _sides(compared: RoundComparison) -> tuple[tuple[Mode, ModeFigures], tuple[Mode, ModeFigures]]:
-    return ("with-cache", compared.with_cache), ("baseline", compared.baseline)
+def _sides(pair: RoundPair) -> tuple[tuple[Mode, RoundSummary], tuple[Mode, RoundSummary]]:
+    return ("with-cache", pair.with_cache), ("baseline", pair.baseline)
 
 
-def _failures(scenario: ScenarioComparison) -> Iterator[tuple[Mode, str, str]]:
-    for run in (scenario.with_cache, scenario.baseline):
+def _limits(pair: RunPair) -> Iterator[tuple[RoundPair, PhysicalLimit]]:
+    for this in pair.rounds:
+        if this.with_cache.limit is not None:
+            yield this, this.with_cache.limit
+
+
+def _failures(pair: RunPair) -> Iterator[tuple[Mode, str, str]]:
+    for run in pair.runs:
         for kind, words in run.words_of_failures().items():
             yield run.stats.mode, kind, words
 
@@ -105,9 +123,9 @@ def _settings(parameters: Mapping[str, Any]) -> Markup:
     return Markup(", ").join(code(f"{name}={value}") for name, value in sorted(parameters.items()))
 
 
-def _provenance(scenario: ScenarioComparison) -> Iterator[tuple[str, Any, Any]]:
-    ours, theirs = _told(scenario.with_cache.stats), _told(scenario.baseline.stats)
-    yield "stats file", scenario.with_cache.path.name, scenario.baseline.path.name
+def _provenance(pair: RunPair) -> Iterator[tuple[str, Any, Any]]:
+    ours, theirs = _told(pair.with_cache.stats), _told(pair.baseline.stats)
+    yield "stats file", pair.with_cache.path.name, pair.baseline.path.name
     yield from ((name, ours[name], theirs[name]) for name in ours)
 
 

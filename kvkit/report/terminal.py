@@ -23,7 +23,7 @@ from kvkit.results.effect import cache_effect
 from kvkit.results.record import Record
 from kvkit.results.stats import Engine, Mode, RoundSummary, RunStats
 from kvkit.results.summary import round_name
-from kvkit.results.verdict import Outcome
+from kvkit.results.verdict import Effect
 
 _REDRAW_S = 0.2
 """At least so long between two drawings of the bar: drawing keeps the event loop from stamping tokens."""
@@ -33,7 +33,13 @@ _PLAIN_STEPS = 10
 
 _PLAIN_WIDTH = 160
 
-_STYLES: dict[Outcome, str] = {"met": "bold green", "not_met": "bold yellow", "unknown": "bold", "invalid": "bold red"}
+_STYLES: dict[Effect, str] = {
+    "better": "bold green",
+    "worse": "bold yellow",
+    "no_difference": "bold",
+    "unknown": "bold",
+    "invalid": "bold red",
+}
 
 _ISOLATION = {
     "none": "nothing is cleared between rounds",
@@ -90,6 +96,8 @@ class TerminalReporter:
         self._say(f"  Prompt tokens: {', '.join(told)}")
         achieved, ideal = wording.share(summary.tokens.hit_ratio), wording.share(summary.tokens.ideal_hit_ratio)
         self._say(f"  Hit ratio: {achieved}, at best {ideal}")
+        if summary.limit is not None:
+            self._say(f"  Limit: {wording.limit(summary.limit)}")
         for reason in summary.invalid_reasons:
             self._say(f"  {wording.validity(summary.valid)}: {reason}", "red" if summary.valid is False else "yellow")
 
@@ -99,7 +107,7 @@ class TerminalReporter:
         self._say("Cache effect: cache-hit rounds against the cold start", "bold")
         for target in effect.targets:
             self._say(f"  Round {target.round} {target.name}: {wording.percent(target.value_percent)}")
-        self._say(f"  Verdict: {wording.run_verdict(stats.mode, effect.verdict)}")
+        self._say(f"  Verdict: {wording.run_verdict(stats.mode, effect)}")
         self._say(f"  Kept in {stats_path}")
 
     def notice(self, text: str) -> None:
@@ -167,9 +175,11 @@ def print_comparison(comparison: Comparison, written: Sequence[Path]) -> None:
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     console.print(_table(comparison))
-    _print(console, wording.verdict_sentence(comparison), _STYLES[comparison.verdict.outcome])
-    for path in comparison.not_used:
-        _print(console, f"Not used: {path}, a newer run of this mode and scenario was given")
+    _print(console, wording.verdict_sentence(comparison), _STYLES[comparison.verdict.effect])
+    for line in [*wording.verdict_lines(comparison), *wording.target_lines(comparison)]:
+        _print(console, line)
+    for path, reason in comparison.not_used:
+        _print(console, f"Not used: {path}: {reason}")
     _print(console, f"Report: {written[0]}")
     for picture in written[1:]:
         _print(console, f"Chart: {picture}")
@@ -177,7 +187,7 @@ def print_comparison(comparison: Comparison, written: Sequence[Path]) -> None:
 
 def _table(comparison: Comparison) -> Table:
     table = Table(title="with cache / baseline", title_justify="left")
-    for heading in ("Scenario", "Round", "Pairs", "TTFT mean, ms", "Reduction", "Requests/s", "Gain", "TPOT, ms"):
+    for heading in ("Scenario", "Round", "Pairs", "TTFT p50, ms", "Speed-up (95 %)", "Requests/s", "Gain", "TPOT, ms"):
         table.add_column(heading, justify="left" if heading in {"Scenario", "Round"} else "right")
     for scenario in comparison.scenarios:
         for compared in scenario.rounds:
@@ -186,14 +196,15 @@ def _table(comparison: Comparison) -> Table:
 
 
 def _cells(compared: RoundComparison) -> tuple[str, ...]:
-    ours, theirs, changes = compared.with_cache, compared.baseline, compared.changes
-    invalid = wording.OUTCOMES["invalid"]
+    ours, theirs = compared.with_cache, compared.baseline
+    changes, speedups = compared.changes, compared.speedups
+    invalid = wording.EFFECTS["invalid"]
     return (
         f"{compared.number} {wording.ROUND_NAMES[compared.name]}",
         str(len(compared.pairs)),
-        wording.both(ours.ttft_ms.mean, theirs.ttft_ms.mean),
-        wording.percent(changes.ttft_mean_reduction) if changes else invalid,
-        wording.both(ours.summary.throughput.requests_per_s, theirs.summary.throughput.requests_per_s, 2),
+        wording.both(ours.ttft_ms.p50, theirs.ttft_ms.p50),
+        wording.speedup(speedups.ttft_median) if speedups else invalid,
+        wording.both(ours.requests_per_s, theirs.requests_per_s, 2),
         wording.percent(changes.throughput_gain) if changes else invalid,
         wording.both(ours.tpot_ms.mean, theirs.tpot_ms.mean, 2),
     )

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kvkit.results.comparison import Comparison, ScenarioComparison
-from kvkit.results.stats import Mode, RoundName
-from kvkit.results.verdict import THROUGHPUT_GAIN, TTFT_REDUCTION, Outcome, Target, Verdict
+from kvkit.results.comparison import Comparison, HitVerdict, ScenarioComparison
+from kvkit.results.effect import CacheEffect
+from kvkit.results.noise import NoiseFloor
+from kvkit.results.speedup import Interval, Speedup
+from kvkit.results.stats import Mode, PhysicalLimit, RoundName
+from kvkit.results.targets import Outcome, Target
+from kvkit.results.verdict import Effect
 
 UNKNOWN = "unknown"
 
 OUTCOMES: dict[Outcome, str] = {"met": "met", "not_met": "not met", "unknown": UNKNOWN, "invalid": "INVALID"}
 
-ROUND_NAMES: dict[RoundName, str] = {"cold_start": "Cold Start", "cache_hit": "Cache Hit"}
+EFFECTS: dict[Effect, str] = {
+    "better": "better",
+    "worse": "worse",
+    "no_difference": "no difference",
+    "unknown": UNKNOWN,
+    "invalid": "INVALID",
+}
+
+ROUND_NAMES: dict[RoundName, str] = {"cold_start": "Cold Start", "cache_hit": "Cache Hit", "unknown": "Unknown"}
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -41,8 +53,41 @@ def kinds(failed_by_kind: Mapping[str, int]) -> str:
     return ", ".join(f"{kind}: {failed}" for kind, failed in failed_by_kind.items()) or "none"
 
 
+def limit(of_round: PhysicalLimit) -> str:
+    """A hit round against its physical limit, on one line."""
+    bound, break_even = of_round.ttft_bound_ms, of_round.break_even_tokens
+    if bound.value is None:
+        return f"{UNKNOWN}: {bound.source}"
+    pays = (
+        f"pays from {count(break_even.value)} cached tokens on" if break_even.value is not None else break_even.source
+    )
+    parts = f"loading {number(of_round.load_ms)}, computing the rest {number(of_round.compute_ms)}"
+    return f"TTFT at least {number(bound.value)} ms ({parts}), {share(of_round.share_reached)} of it reached; {pays}"
+
+
 def share(value: float | None) -> str:
     return UNKNOWN if value is None else percent(value * 100)
+
+
+def ratio(value: float) -> str:
+    return number(value, 2 if value < 10 else 1)
+
+
+def speedup(found: Speedup | None) -> str:
+    """The ratio with its interval."""
+    if found is None:
+        return UNKNOWN
+    if found.interval is None:
+        return f"{ratio(found.ratio)} (no interval)"
+    return f"{ratio(found.ratio)} ({interval(found.interval)})"
+
+
+def interval(found: Interval) -> str:
+    return f"{ratio(found.low)} to {ratio(found.high)}"
+
+
+def noise_floor(floor: NoiseFloor) -> str:
+    return UNKNOWN if floor.factor is None else percent((floor.factor - 1) * 100)
 
 
 def target(measured: Target) -> str:
@@ -50,50 +95,79 @@ def target(measured: Target) -> str:
     return words if measured.outcome == "met" else f"{words} (wanted: {measured.wanted})"
 
 
-def run_verdict(mode: Mode, verdict: Verdict) -> str:
+def run_verdict(mode: Mode, effect: CacheEffect) -> str:
     """What a single run comes to."""
-    if verdict.outcome == "invalid":
-        return f"INVALID, so no difference between its rounds is a gain: {_reasons(verdict.reasons)}"
+    if effect.outcome == "invalid":
+        return f"INVALID, so no difference between its rounds is a gain: {_first(effect.reasons)}"
     if mode == "baseline":
         return "none for a baseline by itself; hold it against a with-cache run: kvkit compare"
-    if verdict.outcome == "unknown":
-        return f"unknown: {_reasons(verdict.reasons)}"
-    return "the guide's targets are met" if verdict.outcome == "met" else "the guide's targets are missed"
+    if effect.outcome == "unknown":
+        return f"unknown: {_first(effect.reasons)}"
+    return "the guide's targets are met" if effect.outcome == "met" else "the guide's targets are missed"
 
 
 def verdict_sentence(comparison: Comparison) -> str:
     """What the comparison comes to, in one sentence."""
-    outcome, reasons = comparison.verdict.outcome, comparison.verdict.reasons
-    if outcome == "invalid":
-        return f"INVALID, so no difference below is a gain: {_reasons(reasons)}."
-    if outcome == "unknown":
-        return f"What the cache did is unknown: {_reasons(reasons)}."
-    concerned = [this for this in comparison.scenarios if this.verdict.outcome == outcome]
-    does = "meets" if outcome == "met" else "misses"
-    clauses = "; ".join(_clause(this) for this in concerned)
-    return f"The cache {does} the guide's targets in {_how_many(concerned, comparison)}: {clauses}."
+    effect, reasons = comparison.verdict.effect, comparison.verdict.reasons
+    if effect == "invalid":
+        return f"INVALID, so no difference below is a gain: {_first(reasons)}."
+    if effect == "unknown":
+        return f"What the cache did is unknown: {_first(reasons)}."
+    hits = [(this, hit) for this in comparison.scenarios for hit in this.hits if hit.verdict.effect == effect]
+    told = "; ".join(f"{this.scenario}, round {hit.round.number}: {_measured(this, hit)}" for this, hit in hits)
+    return f"{EFFECTS[effect].capitalize()} in {_how_many(len(hits), comparison)}: {told}."
 
 
-def _how_many(concerned: Sequence[ScenarioComparison], comparison: Comparison) -> str:
-    total = len(comparison.scenarios)
-    if total == 1:
-        return "the only scenario compared"
-    return f"all {total} scenarios" if len(concerned) == total else f"{len(concerned)} of {total} scenarios"
+def verdict_lines(comparison: Comparison) -> list[str]:
+    """What each hit round comes to; nothing where there is one, which the sentence tells."""
+    hits = [(this, hit) for this in comparison.scenarios for hit in this.hits]
+    return [] if len(hits) == 1 else [_hit_verdict(this, hit) for this, hit in hits]
 
 
-def _clause(this: ScenarioComparison) -> str:
-    """What was gained where all targets are met (that TPOT stayed close needs no number), else what was missed."""
-    if this.verdict.outcome == "met":
-        told = [each for each in this.targets if each.name in {TTFT_REDUCTION, THROUGHPUT_GAIN}]
+def target_lines(comparison: Comparison) -> list[str]:
+    """How each scenario stands to the guide's targets."""
+    return [f"{this.scenario}: {_targets(this)}" for this in comparison.scenarios if this.targets]
+
+
+def _hit_verdict(this: ScenarioComparison, hit: HitVerdict) -> str:
+    told = (EFFECTS[hit.verdict.effect], _first(hit.verdict.reasons), _measured(this, hit))
+    return f"{this.scenario}, round {hit.round.number}: " + ": ".join(part for part in told if part)
+
+
+def _targets(this: ScenarioComparison) -> str:
+    missed = [each for each in this.targets if each.outcome == "not_met"]
+    if missed:
+        return "the guide's targets are missed: " + ", ".join(f"round {each.round} {target(each)}" for each in missed)
+    outcomes = {each.outcome for each in this.targets}
+    return "the guide's targets are met" if outcomes == {"met"} else "whether the guide's targets are met is unknown"
+
+
+def _measured(this: ScenarioComparison, hit: HitVerdict) -> str:
+    assert hit.round.speedups is not None
+    found = hit.round.speedups.ttft_median
+    if found is None or found.interval is None:
+        return ""
+    support = f"{found.pairs} pairs; noise floor {noise_floor(this.noise_floor)}"
+    if hit.verdict.effect == "better":
+        said = f"median TTFT of cache hits is {ratio(found.ratio)} times lower"
+    elif hit.verdict.effect == "worse":
+        found = found.inverse()
+        said = f"median TTFT of cache hits is {ratio(found.ratio)} times higher"
     else:
-        told = [each for each in this.targets if each.outcome == "not_met"]
-    rounds = sorted({each.round for each in told})
-    by_round = (", ".join(target(each) for each in told if each.round == number) for number in rounds)
-    return f"{this.scenario}, " + ", ".join(
-        f"round {number} {words}" for number, words in zip(rounds, by_round, strict=True)
-    )
+        said = f"median TTFT of the baseline over that of cache hits is {ratio(found.ratio)}"
+    assert found.interval is not None
+    return f"{said} (95 % interval {interval(found.interval)}, {support})"
 
 
-def _reasons(reasons: Sequence[str]) -> str:
+def _how_many(hits: int, comparison: Comparison) -> str:
+    total = sum(len(this.hits) for this in comparison.scenarios)
+    if total == 1:
+        return "the only cache-hit round compared"
+    return f"all {total} cache-hit rounds" if hits == total else f"{hits} of {total} cache-hit rounds"
+
+
+def _first(reasons: Sequence[str]) -> str:
+    if not reasons:
+        return ""
     more = len(reasons) - 1
     return reasons[0] + (f" (and {more} more)" if more else "")

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
-from kvkit.results.differences import Difference, check_same_workload, differences, unfair
+from kvkit.results.differences import Difference, differences, unfair
 from kvkit.results.distribution import Distribution
-from kvkit.results.errors import ResultsError
 from kvkit.results.evidence import Evidence, gather
-from kvkit.results.reader import expand, read_records, read_stats
+from kvkit.results.imported import check_same_lengths
+from kvkit.results.noise import NoiseFloor
+from kvkit.results.pairing import NotUsed, StatsFile, StatsPair, find_pairs
 from kvkit.results.record import Record
-from kvkit.results.stats import Mode, RoundName, RoundSummary, RunStats
-from kvkit.results.verdict import (
+from kvkit.results.run import Run
+from kvkit.results.speedup import Speedups
+from kvkit.results.stats import Mode, RoundName, RoundSummary, TokensBySource
+from kvkit.results.targets import (
     Target,
-    Verdict,
     change_percent,
-    invalid_reasons,
-    judge,
+    judge_targets,
     reduction_percent,
     throughput_target,
     tpot_target,
     ttft_target,
-    worst,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One scenario in one mode, read back from its files."""
-
-    path: Path
-    """The stats file."""
-    stats: RunStats
-    records: tuple[Record, ...]
-
-    def words_of_failures(self) -> dict[str, str]:
-        """For each kind of failure that said something, what the first one said."""
-        words: dict[str, str] = {}
-        for record in self.records:
-            if record.failure is not None and record.error:
-                words.setdefault(record.failure, record.error)
-        return words
+from kvkit.results.verdict import Verdict, invalid_reasons, judge, unknown_reasons, worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +36,52 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundPair:
+    """The same round of two runs."""
+
+    with_cache: RoundSummary
+    baseline: RoundSummary
+    pairs: tuple[Pair, ...]
+    unpaired: int
+    """Requests that did not succeed in both modes, or that only one mode sent."""
+    recorded: bool
+    """Whether both runs kept records, so that there can be pairs."""
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def number(self) -> int:
+        return self.with_cache.round
+
+    @property
+    def name(self) -> RoundName:
+        return self.with_cache.name
+
+
+@dataclass(frozen=True, slots=True)
 class ModeFigures:
     """One mode's side of a round. Latencies are of the paired requests, so that both sides tell of the same ones."""
 
-    summary: RoundSummary
     ttft_ms: Distribution
     tpot_ms: Distribution
+    requests_per_s: float | None
+    """Successful requests over duration; over the sum of durations, where several runs are pooled."""
+    prompt_tokens: int
+    by_source: TokensBySource
 
     @classmethod
-    def of(cls, summary: RoundSummary, paired: Sequence[Record]) -> ModeFigures:
+    def of(cls, summaries: Sequence[RoundSummary], paired: Sequence[Record]) -> ModeFigures:
         return cls(
-            summary=summary,
             ttft_ms=Distribution.in_ms(record.ttft_s for record in paired),
             tpot_ms=Distribution.in_ms(record.tpot_s for record in paired),
+            requests_per_s=_requests_per_s(summaries),
+            prompt_tokens=sum(summary.tokens.prompt for summary in summaries),
+            by_source=_by_source(summaries),
         )
+
+    @classmethod
+    def of_all(cls, summary: RoundSummary) -> ModeFigures:
+        """Of all requests of one run: where a foreign file kept no records, there are no pairs."""
+        return replace(cls.of([summary], ()), ttft_ms=summary.ttft_ms, tpot_ms=summary.tpot_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,130 +99,162 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class RoundComparison:
+    """One round of both modes, over all pairs of requests of one pair of runs or of several."""
+
     number: int
+    name: RoundName
     with_cache: ModeFigures
     baseline: ModeFigures
     pairs: tuple[Pair, ...]
-    unpaired: int
-    """Requests that did not succeed in both modes, or that only one mode sent."""
     changes: Changes | None
-    """`None` when one of the two runs is invalid: then a difference is no gain."""
-    evidence: tuple[Evidence, ...]
+    """`None`, as below, when a run is invalid: then a difference is no gain."""
+    speedups: Speedups | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPair:
+    """Two runs that sent the same bytes, one a mode."""
+
+    with_cache: Run
+    baseline: Run
+    rounds: tuple[RoundPair, ...]
+    rounds_in_one_mode: tuple[int, ...]
+    """Rounds that only one of the two runs had, so that they are not compared."""
+    differences: tuple[Difference, ...]
+    """What differs between the two runs besides the mode: configuration, versions, engine flags."""
 
     @property
-    def name(self) -> RoundName:
-        return self.with_cache.summary.name
+    def runs(self) -> tuple[Run, Run]:
+        return self.with_cache, self.baseline
+
+    @property
+    def flags_told(self) -> bool:
+        """Whether both engines told their flags, so that `differences` covers them."""
+        return all(run.stats.provenance.engine.flags is not None for run in self.runs)
+
+    def invalid(self) -> tuple[str, ...]:
+        """Why nothing that differs between the two runs is a gain; empty when they can be compared."""
+        ours, theirs = self.with_cache.stats, self.baseline.stats
+        return invalid_reasons(ours) + invalid_reasons(theirs) + unfair(self.differences, ours, theirs)
+
+    def unknown(self) -> tuple[str, ...]:
+        return tuple(reason for run in self.runs for reason in unknown_reasons(run.stats))
+
+
+@dataclass(frozen=True, slots=True)
+class HitVerdict:
+    """What one hit round shows, with the round's own figures."""
+
+    round: RoundComparison
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioComparison:
     scenario: str
-    with_cache: Run
-    baseline: Run
+    run_pairs: tuple[RunPair, ...]
+    """In the order in which they were measured; at least one."""
     rounds: tuple[RoundComparison, ...]
-    rounds_in_one_mode: tuple[int, ...]
-    """Rounds that only one of the two runs had, so that they are not compared."""
-    targets: tuple[Target, ...]
+    """Over the pairs of requests of all pairs of runs."""
+    by_run_pair: tuple[tuple[RoundComparison, ...], ...]
+    """The same over each pair of runs alone, so that drift shows; empty where there is one."""
+    noise_floor: NoiseFloor
+    hits: tuple[HitVerdict, ...]
+    """Empty when a run is invalid."""
     verdict: Verdict
-    differences: tuple[Difference, ...]
-    """What differs between the two runs besides the mode: configuration, versions, engine flags."""
-
-    @property
-    def flags_told(self) -> bool:
-        """Whether both engines told their flags, so that `differences` covers them."""
-        return all(run.stats.provenance.engine.flags is not None for run in (self.with_cache, self.baseline))
+    """The worst of the hit rounds."""
+    targets: tuple[Target, ...]
+    """The guide's, of every hit round; empty when a run is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     scenarios: tuple[ScenarioComparison, ...]
     verdict: Verdict
+    """The worst of the scenarios."""
     one_mode_only: tuple[tuple[str, Mode], ...]
     """Scenarios that were found in one mode only, and in which."""
-    not_used: tuple[Path, ...]
-    """Stats files that a newer one of the same mode and scenario replaced."""
+    not_used: tuple[NotUsed, ...]
 
 
 def compare(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -> Comparison:
-    """Compare the newest run of each scenario in both modes.
+    """Compare the two modes of each scenario over all pairs of runs that sent the same workload.
 
     Raises:
-        ResultsError: a glob matches nothing, a file cannot be read or has the other mode, no scenario was
-            run in both modes, or the two runs of a scenario did not send the same workload.
+        ResultsError: the files do not give such a pair (see `find_pairs`), a requests file cannot be read, or SciPy is
+            not installed.
     """
-    with_cache, older_with_cache = _newest_by_scenario(with_cache_globs, "with-cache")
-    baseline, older_baseline = _newest_by_scenario(baseline_globs, "baseline")
-    shared = [scenario for scenario in with_cache if scenario in baseline]
-    if not shared:
-        raise ResultsError(
-            "no scenario was run in both modes: "
-            f"with-cache has {', '.join(with_cache)}; baseline has {', '.join(baseline)}"
-        )
-    scenarios = tuple(_compare_runs(with_cache[scenario], baseline[scenario]) for scenario in shared)
+    found = find_pairs(with_cache_globs, baseline_globs)
+    scenarios = tuple(_compare_scenario(scenario, pairs) for scenario, pairs in found.pairs.items())
     return Comparison(
         scenarios=scenarios,
-        verdict=_overall(scenarios),
-        one_mode_only=tuple(
-            [(scenario, "with-cache") for scenario in with_cache if scenario not in baseline]
-            + [(scenario, "baseline") for scenario in baseline if scenario not in with_cache]
+        verdict=Verdict(
+            worst(this.verdict.effect for this in scenarios),
+            tuple(f"{this.scenario}: {reason}" for this in scenarios for reason in this.verdict.reasons),
         ),
-        not_used=older_with_cache + older_baseline,
+        one_mode_only=found.one_mode_only,
+        not_used=found.not_used,
     )
 
 
-class _StatsFile(NamedTuple):
-    path: Path
-    stats: RunStats
-
-
-def _newest_by_scenario(globs: Sequence[str], mode: Mode) -> tuple[dict[str, _StatsFile], tuple[Path, ...]]:
-    """The newest run of each scenario, and the files of the others."""
-    found = [_StatsFile(path, read_stats(path)) for path in expand(globs)]
-    for path, stats in found:
-        if stats.mode != mode:
-            raise ResultsError(f"{path}: key mode: found {stats.mode}, expected {mode}: give it to the other option")
-    found.sort(key=lambda file: (file.stats.provenance.started, file.path.name))
-    newest = {file.stats.scenario: file for file in found}
-    return newest, tuple(file.path for file in found if newest[file.stats.scenario] is not file)
-
-
-def _compare_runs(with_cache: _StatsFile, baseline: _StatsFile) -> ScenarioComparison:
-    check_same_workload(with_cache.stats, baseline.stats)
-    left = Run(*with_cache, read_records(*with_cache))
-    right = Run(*baseline, read_records(*baseline))
-    found = differences(left.stats, right.stats)
-    reasons = invalid_reasons(left.stats) + invalid_reasons(right.stats) + unfair(found, left.stats, right.stats)
-    rounds = _compare_rounds(left, right, valid=not reasons)
+def _compare_scenario(scenario: str, files: Sequence[StatsPair]) -> ScenarioComparison:
+    run_pairs = tuple(_pair_runs(*pair) for pair in files)
+    invalid = _with_their_pair([pair.invalid() for pair in run_pairs])
+    unknown = _with_their_pair([pair.unknown() for pair in run_pairs])
+    rounds = _compare_rounds(run_pairs, valid=not invalid)
+    floor = NoiseFloor.of([pair.baseline for pair in run_pairs])
+    hits = tuple(
+        HitVerdict(this, Verdict("unknown", unknown) if unknown else judge(this.speedups.ttft_median, floor))
+        for this in rounds
+        if this.name == "cache_hit" and this.speedups is not None
+    )
     measured = [target for this in rounds for target in _targets(this, rounds[0])]
-    targets, verdict = ((), Verdict("invalid", reasons)) if reasons else judge((left.stats, right.stats), measured)
     return ScenarioComparison(
-        scenario=left.stats.scenario,
-        with_cache=left,
-        baseline=right,
+        scenario=scenario,
+        run_pairs=run_pairs,
         rounds=rounds,
-        rounds_in_one_mode=tuple(sorted(_round_numbers(left.stats) ^ _round_numbers(right.stats))),
-        targets=targets,
-        verdict=verdict,
-        differences=found,
+        by_run_pair=tuple(_compare_rounds([pair], valid=not invalid) for pair in run_pairs) if len(files) > 1 else (),
+        noise_floor=floor,
+        hits=hits,
+        verdict=_verdict(invalid, unknown, hits),
+        targets=judge_targets(measured, known=not unknown),
     )
 
 
-def _round_numbers(stats: RunStats) -> set[int]:
-    return {summary.round for summary in stats.rounds}
+def _with_their_pair(reasons: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The reasons of all pairs of runs, each with its pair where there are several."""
+    if len(reasons) == 1:
+        return reasons[0]
+    return tuple(f"run pair {number}: {reason}" for number, those in enumerate(reasons, start=1) for reason in those)
 
 
-def _compare_rounds(with_cache: Run, baseline: Run, *, valid: bool) -> tuple[RoundComparison, ...]:
-    others = {summary.round: summary for summary in baseline.stats.rounds}
-    return tuple(
-        _compare_round(summary, others[summary.round], with_cache, baseline, valid=valid)
-        for summary in with_cache.stats.rounds
-        if summary.round in others
+def _verdict(invalid: tuple[str, ...], unknown: tuple[str, ...], hits: Sequence[HitVerdict]) -> Verdict:
+    if invalid:
+        return Verdict("invalid", invalid)
+    if unknown or not hits:
+        return Verdict("unknown", unknown or ("there is no cache-hit round to judge",))
+    told = [f"round {hit.round.number}: {reason}" for hit in hits for reason in hit.verdict.reasons]
+    return Verdict(worst(hit.verdict.effect for hit in hits), tuple(told))
+
+
+def _pair_runs(with_cache: StatsFile, baseline: StatsFile) -> RunPair:
+    ours, theirs = Run.read(*with_cache), Run.read(*baseline)
+    check_same_lengths((ours.stats, ours.records), (theirs.stats, theirs.records))
+    baseline_rounds = {summary.round: summary for summary in theirs.stats.rounds}
+    return RunPair(
+        with_cache=ours,
+        baseline=theirs,
+        rounds=tuple(
+            _pair_round(summary, baseline_rounds[summary.round], ours, theirs)
+            for summary in ours.stats.rounds
+            if summary.round in baseline_rounds
+        ),
+        rounds_in_one_mode=tuple(sorted({summary.round for summary in ours.stats.rounds} ^ baseline_rounds.keys())),
+        differences=differences(ours.stats, theirs.stats),
     )
 
 
-def _compare_round(
-    left: RoundSummary, right: RoundSummary, with_cache: Run, baseline: Run, *, valid: bool
-) -> RoundComparison:
+def _pair_round(left: RoundSummary, right: RoundSummary, with_cache: Run, baseline: Run) -> RoundPair:
     ours = {record.request_id: record for record in with_cache.records if record.round == left.round}
     theirs = {record.request_id: record for record in baseline.records if record.round == left.round}
     pairs = tuple(
@@ -217,16 +262,58 @@ def _compare_round(
         for request_id, record in ours.items()
         if record.ok and request_id in theirs and theirs[request_id].ok
     )
-    left_figures = ModeFigures.of(left, [pair.with_cache for pair in pairs])
-    right_figures = ModeFigures.of(right, [pair.baseline for pair in pairs])
-    return RoundComparison(
-        number=left.round,
-        with_cache=left_figures,
-        baseline=right_figures,
+    return RoundPair(
+        with_cache=left,
+        baseline=right,
         pairs=pairs,
         unpaired=len(ours.keys() | theirs.keys()) - len(pairs),
-        changes=_changes(left_figures, right_figures) if valid else None,
+        recorded=bool(ours and theirs),
         evidence=gather(left.counters, right.counters),
+    )
+
+
+def _compare_rounds(run_pairs: Sequence[RunPair], *, valid: bool) -> tuple[RoundComparison, ...]:
+    by_number: dict[int, list[RoundPair]] = {}
+    for this in (this for pair in run_pairs for this in pair.rounds):
+        by_number.setdefault(this.number, []).append(this)
+    return tuple(_compare_round(rounds, valid=valid) for _, rounds in sorted(by_number.items()))
+
+
+def _compare_round(rounds: Sequence[RoundPair], *, valid: bool) -> RoundComparison:
+    from kvkit.results.bootstrap import speedups  # noqa: PLC0415 - SciPy is slow to import and in an extra
+
+    pairs = tuple(pair for this in rounds for pair in this.pairs)
+    if len(rounds) == 1 and not rounds[0].recorded:
+        ours, theirs = ModeFigures.of_all(rounds[0].with_cache), ModeFigures.of_all(rounds[0].baseline)
+    else:
+        ours = ModeFigures.of([this.with_cache for this in rounds], [pair.with_cache for pair in pairs])
+        theirs = ModeFigures.of([this.baseline for this in rounds], [pair.baseline for pair in pairs])
+    return RoundComparison(
+        number=rounds[0].number,
+        name=rounds[0].name,
+        with_cache=ours,
+        baseline=theirs,
+        pairs=pairs,
+        changes=_changes(ours, theirs) if valid else None,
+        speedups=speedups([(pair.baseline, pair.with_cache) for pair in pairs]) if valid else None,
+    )
+
+
+def _requests_per_s(summaries: Sequence[RoundSummary]) -> float | None:
+    durations = [summary.duration_s for summary in summaries if summary.duration_s]
+    if len(durations) < len(summaries):
+        return None
+    return sum(summary.requests.succeeded for summary in summaries) / sum(durations)
+
+
+def _by_source(summaries: Sequence[RoundSummary]) -> TokensBySource:
+    """Sums; what one run was not told of is unknown for all."""
+    told = [summary.tokens.by_source.model_dump() for summary in summaries]
+    return TokensBySource(
+        **{
+            source: None if any(one[source] is None for one in told) else sum(one[source] for one in told)
+            for source in TokensBySource.model_fields
+        }
     )
 
 
@@ -234,9 +321,7 @@ def _changes(with_cache: ModeFigures, baseline: ModeFigures) -> Changes:
     return Changes(
         ttft_mean_reduction=reduction_percent(with_cache.ttft_ms.mean, baseline.ttft_ms.mean),
         ttft_median_reduction=reduction_percent(with_cache.ttft_ms.p50, baseline.ttft_ms.p50),
-        throughput_gain=change_percent(
-            with_cache.summary.throughput.requests_per_s, baseline.summary.throughput.requests_per_s
-        ),
+        throughput_gain=change_percent(with_cache.requests_per_s, baseline.requests_per_s),
         tpot_rise=change_percent(with_cache.tpot_ms.mean, baseline.tpot_ms.mean),
     )
 
@@ -254,10 +339,3 @@ def _targets(this: RoundComparison, first: RoundComparison) -> tuple[Target, ...
         return targets
     since_cold = change_percent(this.with_cache.tpot_ms.mean, first.with_cache.tpot_ms.mean)
     return (*targets, tpot_target(this.number, "the cold round", since_cold))
-
-
-def _overall(scenarios: tuple[ScenarioComparison, ...]) -> Verdict:
-    return Verdict(
-        worst(this.verdict.outcome for this in scenarios),
-        tuple(f"{this.scenario}: {reason}" for this in scenarios for reason in this.verdict.reasons),
-    )

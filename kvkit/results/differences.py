@@ -59,6 +59,15 @@ def differences(with_cache: RunStats, baseline: RunStats) -> tuple[Difference, .
     )
 
 
+def other_conditions(one: RunStats, other: RunStats) -> tuple[str, ...]:
+    """Names of what differs between two runs of one mode so that their figures tell of different things.
+
+    Only the seed of a workload may differ: it makes other prompts of the same shape.
+    """
+    found = _between(_conditions(one), _conditions(other))
+    return tuple(difference.name for difference in found)
+
+
 def unfair(found: tuple[Difference, ...], with_cache: RunStats, baseline: RunStats) -> tuple[str, ...]:
     """Reasons why the two runs cannot be held against each other although they sent the same workload."""
     reasons = [str(difference) for difference in found if difference.name in _MUST_BE_EQUAL]
@@ -70,6 +79,15 @@ def unfair(found: tuple[Difference, ...], with_cache: RunStats, baseline: RunSta
                 f"round {summary.round}: isolation {summary.isolation} with cache, {other.isolation} in the baseline"
             )
     return tuple(reasons)
+
+
+def _conditions(stats: RunStats) -> dict[str, Any]:
+    engine = stats.provenance.engine
+    return {
+        "workload": {name: value for name, value in stats.workload.parameters.items() if name != "seed"},
+        "engine": {"version": engine.version, "model": engine.model, "connector": engine.connector},
+        "isolation": [summary.isolation for summary in stats.rounds],
+    }
 
 
 def _settings(stats: RunStats) -> dict[str, Any]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvkit.results.stats import RoundSummary, RunStats
-from kvkit.results.verdict import (
+from kvkit.results.targets import (
+    Outcome,
     Target,
-    Verdict,
     change_percent,
-    invalid_reasons,
-    judge,
+    judge_targets,
     reduction_percent,
     throughput_target,
     tpot_target,
     ttft_target,
+    worst,
 )
+from kvkit.results.verdict import invalid_reasons, unknown_reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,26 @@ class CacheEffect:
     """The guide's targets, held against each hit round of one run, over each round's successful requests."""
 
     targets: tuple[Target, ...]
-    verdict: Verdict
+    outcome: Outcome
+    """`met`: every target of every hit round."""
+    reasons: tuple[str, ...]
+    """Why it is invalid or unknown."""
 
 
 def cache_effect(stats: RunStats) -> CacheEffect:
     """Judge a run by itself. An invalid run has no targets: what it shows is no effect of the cache."""
-    if reasons := invalid_reasons(stats):
-        return CacheEffect((), Verdict("invalid", reasons))
+    if invalid := invalid_reasons(stats):
+        return CacheEffect((), "invalid", invalid)
     cold = next((summary for summary in stats.rounds if summary.name == "cold_start"), None)
     hits = [summary for summary in stats.rounds if summary.name == "cache_hit"]
     measured = [target for hit in hits for target in _targets(cold, hit)] if cold else []
-    return CacheEffect(*judge((stats,), measured))
+    unknown = unknown_reasons(stats) + (() if measured else ("there is no cache-hit round to judge",))
+    targets = judge_targets(measured, known=not unknown)
+    return CacheEffect(targets, worst(target.outcome for target in targets), unknown or _not_measured(targets))
+
+
+def _not_measured(targets: tuple[Target, ...]) -> tuple[str, ...]:
+    return tuple(f"round {target.round}: {target.name} is unknown" for target in targets if target.outcome == "unknown")
 
 
 def _targets(cold: RoundSummary, hit: RoundSummary) -> tuple[Target, ...]:

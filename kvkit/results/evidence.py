@@ -81,10 +81,11 @@ class Evidence:
 
 def gather(with_cache: Counters, baseline: Counters) -> tuple[Evidence, ...]:
     """Every witness that a server of either mode told about."""
-    found = (Evidence(witness, witness.delta(_all(with_cache)), witness.delta(_all(baseline))) for witness in WITNESSES)
+    found = (Evidence(witness, told(with_cache, witness), told(baseline, witness)) for witness in WITNESSES)
     return tuple(item for item in found if item.with_cache is not None or item.baseline is not None)
 
 
-def _all(counters: Counters) -> dict[str, float]:
+def told(counters: Counters, witness: Witness) -> float | None:
+    """What one witness said of a round; `None` when no server told it."""
     # In-process LMCache exposes its counters on vLLM's own /metrics: a name is looked up wherever it was told.
-    return {**counters.vllm, **counters.lmcache, **counters.mooncake}
+    return witness.delta({**counters.vllm, **counters.lmcache, **counters.mooncake})

@@ -40,7 +40,7 @@ def read_stats(path: Path) -> RunStats:
     Raises:
         ResultsError: naming the file, and the line or the key that is wrong.
     """
-    text = _read_text(path)
+    text = read_text(path)
     if not text.strip():
         raise ResultsError(f"{path}: empty: the run that made it did not finish")
     try:
@@ -54,7 +54,7 @@ def read_stats(path: Path) -> RunStats:
     try:
         return RunStats.model_validate(data)
     except ValidationError as error:
-        raise ResultsError(f"{path}: {_problems(error)}") from error
+        raise ResultsError(f"{path}: {problems(error)}") from error
 
 
 def read_records(stats_path: Path, stats: RunStats) -> tuple[Record, ...]:
@@ -69,14 +69,14 @@ def read_records(stats_path: Path, stats: RunStats) -> tuple[Record, ...]:
         )
     path = stats_path.parent / stats.records
     records: dict[tuple[int, str], Record] = {}
-    lines = _read_text(path).split("\n")
+    lines = read_text(path).split("\n")
     if lines[-1] == "":
         lines.pop()
     for number, line in enumerate(lines, start=1):
         try:
             record = Record.from_line(line)
         except ValidationError as error:
-            raise ResultsError(f"{path}:{number}: {_problems(error)}") from error
+            raise ResultsError(f"{path}:{number}: {problems(error)}") from error
         if records.setdefault((record.round, record.request_id), record) is not record:
             raise ResultsError(
                 f"{path}:{number}: request {record.request_id!r} was recorded before in round {record.round}"
@@ -85,7 +85,7 @@ def read_records(stats_path: Path, stats: RunStats) -> tuple[Record, ...]:
     return tuple(records.values())
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -114,7 +114,7 @@ def _check_counts(path: Path, stats_path: Path, stats: RunStats, found: Counter[
             )
 
 
-def _problems(error: ValidationError) -> str:
+def problems(error: ValidationError) -> str:
     """The first problems of a file, each with its key, what was found and what is expected."""
     problems = []
     for problem in error.errors()[:_SHOWN_PROBLEMS]:

@@ -18,6 +18,7 @@ ErrorKind = Literal[
     "no_tokens",  # the stream ended well but held no token event
     "no_finish_reason",
     "no_usage",
+    "unknown",  # another tool counted it as failed, and kept no kind
 ]
 
 

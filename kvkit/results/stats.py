@@ -12,7 +12,8 @@ from kvkit.config import Isolation
 from kvkit.results.distribution import Distribution
 
 Mode = Literal["with-cache", "baseline"]
-RoundName = Literal["cold_start", "cache_hit"]
+RoundName = Literal["cold_start", "cache_hit", "unknown"]
+"""`unknown`: a round that another tool sent, and that may be either."""
 
 
 class _Part(BaseModel):
@@ -45,7 +46,8 @@ class Provenance(_Part):
     """The load generator."""
     started: AwareDatetime
     """When the scenario's first round began (UTC)."""
-    seed: int
+    seed: int | None
+    """Of the prompts; `null` where another tool made them."""
     engine: Engine
 
 
@@ -56,8 +58,8 @@ class WorkloadFacts(_Part):
     scenario: str
     parameters: dict[str, Any]
     """Everything that shaped the prompts; named when the fingerprints of two runs differ."""
-    ideal_hit_ratio: float
-    """Prompt tokens of round 1 that an infinite, instant cache would serve, over all prompt tokens."""
+    ideal_hit_ratio: float | None
+    """Prompt tokens of round 1 that an infinite, instant cache would serve, over all of them. `null`: not told."""
     requests: int
     """Requests of one round."""
 
@@ -153,14 +155,45 @@ class ClientLag(_Part):
     """Token events of all requests over the time from the first start to the last token event."""
 
 
+class Figure(_Part):
+    """One figure with where it comes from; where it is unknown, why."""
+
+    value: float | None
+    source: str
+
+
+class PhysicalLimit(_Part):
+    """How fast a with-cache hit round could have been. Formulas: `kvkit/results/limit.py`."""
+
+    kv_bytes_per_token: Figure
+    store_bandwidth_gb_s: Figure
+    """Of loads from the store, in 10⁹ bytes per second."""
+    compute_ms_per_token: Figure
+    """Of prompt tokens in the cold round."""
+    store_tokens_per_request: float | None
+    """External tokens, without those that an LMCache server had in its own memory."""
+    load_ms: float | None
+    """Loading them at that bandwidth."""
+    compute_ms: float | None
+    """Computing the rest of the prompt at the cold round's rate."""
+    ttft_bound_ms: Figure
+    """Both together: no hit of this round can have a lower mean TTFT."""
+    share_reached: float | None
+    """The bound over the measured mean TTFT; 1 is the limit itself."""
+    break_even_tokens: Figure
+    """Prompts of more cached tokens than this are served sooner from the store than by computing them."""
+    remarks: tuple[str, ...]
+    """What the figures contradict."""
+
+
 class RoundSummary(_Part):
     """One pass over the scenario's requests. Latencies are of successful requests only."""
 
     round: int
     name: RoundName
-    isolation: Isolation
+    isolation: Isolation | None
     """What was cleared before the round: nothing, the engine's own (device) prefix cache, or the engine was restarted
-    before each round after the first."""
+    before each round after the first. `null`: it is not told."""
     requests: RequestCounts
     ttft_ms: Distribution
     ttft_from_scheduled_ms: Distribution | None = None
@@ -180,6 +213,8 @@ class RoundSummary(_Part):
     """`false`: the figures do not show what the round was meant to show. `null`: the servers tell too little."""
     invalid_reasons: tuple[str, ...]
     """Why it is invalid or unknown; empty when it is valid."""
+    limit: PhysicalLimit | None = None
+    """Of with-cache hit rounds."""
 
 
 class RunStats(_Part):

@@ -30,7 +30,7 @@ def summarise_round(
     records: Sequence[Record],
     *,
     number: int,
-    isolation: Isolation,
+    isolation: Isolation | None,
     by_source: TokensBySource,
     counters: Counters,
     valid: bool | None,

@@ -1,90 +1,47 @@
-"""The guide's targets, and how a comparison is judged against them."""
+"""Did the cache make a difference? Decided by the interval of the speed-up and by the noise floor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
+from kvkit.results.noise import NoiseFloor
+from kvkit.results.speedup import MIN_PAIRS, Speedup
 from kvkit.results.stats import RunStats
 
-Outcome = Literal["met", "not_met", "unknown", "invalid"]
+Effect = Literal["better", "worse", "no_difference", "unknown", "invalid"]
 
-TTFT_REDUCTION = "TTFT reduction"
-THROUGHPUT_GAIN = "throughput gain"
-
-TTFT_REDUCTION_PERCENT = 60.0
-"""The guide expects 60 to 70 % less on a cache hit; reaching the lower end meets the target."""
-
-THROUGHPUT_GAIN_PERCENT = 150.0
-"""The guide expects 150 to 200 % more on a cache hit; reaching the lower end meets the target."""
-
-TPOT_RISE_PERCENT = 10.0
-"""The guide says "close" and gives no number. Decoding does not depend on where the prefix came from, so only scatter
-between runs should remain, a few percent on a quiet host: 10 % lets that pass and catches decode steps that wait for
-KV transfers. Only a rise counts: TPOT falls when hits replace prefills that used to interrupt other requests' decoding.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One of the guide's targets, held against what was measured in one round."""
-
-    name: str
-    round: int
-    wanted: str
-    value_percent: float | None
-    outcome: Outcome
+_WORST_FIRST: tuple[Effect, ...] = ("invalid", "worse", "unknown", "no_difference", "better")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`met`: every target of every hit round. `invalid` and `unknown` come with their reasons."""
+    """`invalid` and `unknown` come with their reasons."""
 
-    outcome: Outcome
+    effect: Effect
     reasons: tuple[str, ...] = ()
 
 
-def ttft_target(number: int, reduction: float | None) -> Target:
-    return _at_least(TTFT_REDUCTION, number, TTFT_REDUCTION_PERCENT, reduction)
+def judge(speedup: Speedup | None, floor: NoiseFloor) -> Verdict:
+    """What a hit round shows.
 
-
-def throughput_target(number: int, gain: float | None) -> Target:
-    return _at_least(THROUGHPUT_GAIN, number, THROUGHPUT_GAIN_PERCENT, gain)
-
-
-def tpot_target(number: int, over: str, rise: float | None) -> Target:
-    holds = rise is not None and rise <= TPOT_RISE_PERCENT
-    return Target(f"TPOT rise over {over}", number, f"at most {TPOT_RISE_PERCENT:.0f} %", rise, _outcome(rise, holds))
-
-
-def change_percent(value: float | None, reference: float | None) -> float | None:
-    """(value - reference) / reference in percent; `None` when one is unknown or the reference is 0."""
-    if value is None or not reference:
-        return None
-    return (value - reference) / reference * 100
-
-
-def reduction_percent(value: float | None, reference: float | None) -> float | None:
-    """(reference - value) / reference in percent; `None` when one is unknown or the reference is 0."""
-    if value is None or not reference:
-        return None
-    return (reference - value) / reference * 100
-
-
-def judge(runs: Sequence[RunStats], measured: Sequence[Target]) -> tuple[tuple[Target, ...], Verdict]:
-    """The targets of all hit rounds and the verdict on them, for runs that are not invalid.
-
-    Where a run's servers do not tell where its tokens came from, the measured values stand, but whether the cache met
-    its targets is unknown.
+    Better or worse: the whole interval lies on one side of 1, and the ratio outside the noise floor. Where the floor is
+    unknown, the interval decides alone.
     """
-    unknown = [reason for stats in runs if stats.valid is None for reason in _reasons(stats)]
-    if not measured:
-        unknown.append("there is no cache-hit round to judge")
-    if unknown:
-        return tuple(replace(target, outcome="unknown") for target in measured), Verdict("unknown", tuple(unknown))
-    reasons = (f"round {target.round}: {target.name} is unknown" for target in measured if target.outcome == "unknown")
-    return tuple(measured), Verdict(worst(target.outcome for target in measured), tuple(reasons))
+    if speedup is None:
+        return Verdict("unknown", ("no request has a time to first token in both modes",))
+    if speedup.interval is None:
+        return Verdict("unknown", (f"too few pairs for an interval: {speedup.pairs}, at least {MIN_PAIRS} are needed",))
+    if speedup.interval.holds(1) or floor.covers(speedup.ratio):
+        return Verdict("no_difference")
+    return Verdict("better" if speedup.ratio > 1 else "worse")
+
+
+def worst(effects: Iterable[Effect]) -> Effect:
+    """The effect of a whole from those of its parts; of nothing it is `unknown`."""
+    found = set(effects)
+    return next((effect for effect in _WORST_FIRST if effect in found), "unknown")
 
 
 def invalid_reasons(stats: RunStats) -> tuple[str, ...]:
@@ -92,22 +49,10 @@ def invalid_reasons(stats: RunStats) -> tuple[str, ...]:
     return _reasons(stats) if stats.valid is False else ()
 
 
-def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome of a whole from those of its parts; of nothing it is `unknown`."""
-    found = set(outcomes)
-    ranked: tuple[Outcome, ...] = ("invalid", "not_met", "unknown", "met")
-    return next((outcome for outcome in ranked if outcome in found), "unknown")
-
-
-def _at_least(name: str, number: int, bound: float, value: float | None) -> Target:
-    return Target(name, number, f"at least {bound:.0f} %", value, _outcome(value, value is not None and value >= bound))
+def unknown_reasons(stats: RunStats) -> tuple[str, ...]:
+    """Why it is unknown what a run shows, each with the run's mode; empty when it is known."""
+    return _reasons(stats) if stats.valid is None else ()
 
 
 def _reasons(stats: RunStats) -> tuple[str, ...]:
     return tuple(f"{stats.mode}, {reason}" for reason in stats.invalid_reasons or ("no reason was given",))
-
-
-def _outcome(value: float | None, holds: bool) -> Outcome:
-    if value is None:
-        return "unknown"
-    return "met" if holds else "not_met"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kvkit.observe import lmcache, mooncake
-from kvkit.observe.prometheus import Change, Reading
+from kvkit.observe.prometheus import Change, Reading, parse
 from kvkit.observe.reset import ResetError
 
 
@@ -71,3 +71,12 @@ def test_a_first_tier_that_is_not_cleared_is_an_error_with_the_servers_words() -
 )
 def test_the_masters_address(host: str, url: str) -> None:
     assert mooncake.metrics_url(host, 9003) == url
+
+
+def test_the_rate_of_loads_from_the_second_tier_is_read() -> None:
+    """As OpenTelemetry's exporter for Prometheus writes LMCache's histogram."""
+    name = "lmcache_mp_l2_load_throughput_GB_per_second"
+    labels = '{l2_name="plugin",otel_scope_name="lmcache_mp.perf"}'
+    page = f"# TYPE {name} histogram\n{name}_count{labels} 4.0\n{name}_sum{labels} 6.0\n"
+    read = parse(page, lmcache.NAMES).counters
+    assert {key.partition("{")[0]: value for key, value in read.items()} == {f"{name}_count": 4, f"{name}_sum": 6}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from markdown_it import MarkdownIt
 from kvkit.report.errors import ReportError
 from kvkit.report.markdown import write_report
 from kvkit.results.comparison import Comparison, compare
-from kvkit.results.stats import TokensBySource
+from kvkit.results.stats import PhysicalLimit, TokensBySource
 from tests.results.making import (
+    STARTED,
     failure,
     provenance,
     run_stats,
@@ -51,9 +53,50 @@ def test_the_report_of_a_small_comparison(tmp_path: Path) -> None:
 def test_the_verdict_is_the_first_sentence(tmp_path: Path) -> None:
     write_pair_of_runs(tmp_path, hit_ttft_s=0.4)
     assert report(tmp_path).splitlines()[2] == (
-        "**The cache misses the guide's targets in the only scenario compared: "
-        "cold_start, round 2 throughput gain 136.4 % (wanted: at least 150 %).**"
+        "**Better in the only cache-hit round compared: cold_start, round 2: "
+        "median TTFT of cache hits is 2.50 times lower (95 % interval 2.40 to 2.79, 8 pairs; noise floor 9.6 %).**"
     )
+
+
+@pytest.mark.parametrize(
+    ("hit_ttft_s", "words"),
+    [
+        (
+            2.0,
+            "**Worse in the only cache-hit round compared: cold_start, round 2: median TTFT of cache hits is 2.00 ",
+        ),
+        (
+            1.02,
+            "**No difference in the only cache-hit round compared: cold_start, round 2: median TTFT of the baseline ",
+        ),
+    ],
+)
+def test_the_verdict_says_which_way(tmp_path: Path, hit_ttft_s: float, words: str) -> None:
+    write_pair_of_runs(tmp_path, hit_ttft_s=hit_ttft_s)
+    assert report(tmp_path).splitlines()[2].startswith(words)
+
+
+def test_pools_show_each_pair_of_runs_alone_and_its_evidence(tmp_path: Path) -> None:
+    write_pair_of_runs(tmp_path)
+    write_pair_of_runs(tmp_path, hit_ttft_s=0.35, seed=8, started=STARTED + timedelta(hours=1))
+    text = report(tmp_path)
+    rows = section(text, "### Each pair of runs alone")[3:]
+    assert [row.split(" | ")[:3] for row in rows] == [
+        ["| 1", "1 Cold Start", "8"],
+        ["| 1", "2 Cache Hit", "8"],
+        ["| 2", "1 Cold Start", "8"],
+        ["| 2", "2 Cache Hit", "8"],
+    ]
+    assert "## cold_start, run pair 1\n" in text
+    assert "## cold_start, run pair 2\n" in text
+
+
+def test_an_unknown_noise_floor_is_told_with_its_reason(tmp_path: Path) -> None:
+    for mode in ("with-cache", "baseline"):
+        records = [success("a", 1), success("a", 2)]
+        write_run(tmp_path, run_stats(mode, [summary(records[:1]), summary(records[1:], 2)]), records)
+    told = "- cold_start: the noise floor is unknown: the baseline's cold rounds have 1 pairs, at least 8 are needed"
+    assert told in section(report(tmp_path), "## Speed-up")
 
 
 def test_an_invalid_run_is_never_shown_as_a_gain(tmp_path: Path) -> None:
@@ -118,8 +161,8 @@ def test_runs_that_were_not_used_are_listed(tmp_path: Path) -> None:
     listed = section(report(tmp_path), "## Not compared")
     assert listed[0] == "- multi_turn_conversation: run in baseline only"
     assert [line.rsplit("/", 1)[1] for line in listed[1:]] == [
-        "with_cache_cold_start_stats_20261122_200000.json`: a newer run of this mode and scenario was given",
-        "baseline_cold_start_stats_20261122_200000.json`: a newer run of this mode and scenario was given",
+        "with_cache_cold_start_stats_20261122_200000.json`: a newer run of this mode and workload was given",
+        "baseline_cold_start_stats_20261122_200000.json`: a newer run of this mode and workload was given",
     ]
 
 
@@ -130,6 +173,39 @@ def test_rounds_of_one_mode_are_told(tmp_path: Path) -> None:
     assert "Run in one mode only, so not compared: round 2." in report(tmp_path)
 
 
+def test_hit_rounds_are_held_against_their_limit(tmp_path: Path) -> None:
+    known = {"value": 1.0, "source": "measured <here>"}
+    limit = PhysicalLimit(
+        kv_bytes_per_token=known | {"value": 8192},
+        store_bandwidth_gb_s=known | {"value": 1.25},
+        compute_ms_per_token=known,
+        store_tokens_per_request=768,
+        load_ms=5.0,
+        compute_ms=15,
+        ttft_bound_ms=known | {"value": 20},
+        share_reached=0.08,
+        break_even_tokens={"value": None, "source": "there is none"},
+        remarks=("another dtype",),
+    )
+    write_pair_of_runs(tmp_path, hit={"limit": limit})
+    text = report(tmp_path)
+    assert "- **another dtype**\n\n### Requests and validity\n" in text
+    assert section(text, "### Physical limit")[3:] == [
+        "| 2 Cache Hit | 768 | 5.0 | 15.0 | 20.0 | 250.0 | 8.0 % | unknown |",
+        "Round 2:",
+        "- KV bytes per token: 8,192 (measured &lt;here&gt;)",
+        "- store bandwidth, GB/s: 1.250 (measured &lt;here&gt;)",
+        "- computing a token, ms: 1.000 (measured &lt;here&gt;)",
+        "- break-even: there is none",
+        "- **another dtype**",
+    ]
+
+
+def test_a_report_without_limits_does_not_speak_of_them(tmp_path: Path) -> None:
+    write_pair_of_runs(tmp_path)
+    assert "Physical limit" not in report(tmp_path)
+
+
 def test_a_report_is_replaced(tmp_path: Path) -> None:
     write_pair_of_runs(tmp_path)
     assert report(tmp_path) == report(tmp_path)
@@ -138,11 +214,13 @@ def test_a_report_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "choose",
     [
-        lambda comparison: comparison.scenarios[0].with_cache.path,
-        lambda comparison: comparison.scenarios[0].baseline.path.with_name(
-            comparison.scenarios[0].baseline.stats.records
+        lambda comparison: comparison.scenarios[0].run_pairs[0].with_cache.path,
+        lambda comparison: (
+            comparison.scenarios[0]
+            .run_pairs[0]
+            .baseline.path.with_name(comparison.scenarios[0].run_pairs[0].baseline.stats.records)
         ),
-        lambda comparison: comparison.not_used[0],
+        lambda comparison: comparison.not_used[0].path,
     ],
     ids=["stats", "requests", "older"],
 )

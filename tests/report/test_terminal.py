@@ -10,11 +10,16 @@ from rich.console import Console
 
 from kvkit.report.terminal import TerminalReporter, print_comparison
 from kvkit.results.comparison import compare
-from kvkit.results.stats import Mode, RunStats
+from kvkit.results.limit import Deployment, physical_limit
+from kvkit.results.stats import Figure, Mode, RunStats, TokensBySource
 from tests.results.making import failure, provenance, run_stats, success, summary, write_pair_of_runs
 
 COLD = summary([success("a", 1)])
 HIT = summary([success("a", 2, ttft_s=0.16)], 2)
+
+HIT_FROM_STORE = summary(
+    [success("a", 2, ttft_s=0.25095)], 2, by_source=TokensBySource(computed=101, device=0, external=900)
+)
 
 
 class Screen:
@@ -76,6 +81,25 @@ def test_a_run_is_told_in_the_guides_order() -> None:
         "  Verdict: the guide's targets are met",
         "  Kept in test_results/stats.json",
     ]
+
+
+def test_a_hit_round_is_held_against_its_limit_on_one_line() -> None:
+    limit = physical_limit(COLD, HIT_FROM_STORE, Deployment(Figure(value=1e6, source="config.json"), 10.0, 1))
+    screen = Screen()
+    screen.reporter.round_ended(HIT_FROM_STORE.model_copy(update={"limit": limit}))
+    # 900 tokens in 90 ms, 101 tokens at 1,000 ms / 1,001 in 100.9 ms; 60 ms more, and 0.899 ms saved with each token.
+    assert screen.lines[-1] == (
+        "  Limit: TTFT at least 190.9 ms (loading 90.0, computing the rest 100.9), 76.1 % of it reached; "
+        "pays from 67 cached tokens on"
+    )
+
+
+def test_a_limit_that_is_unknown_says_what_to_set() -> None:
+    unknown = Deployment(Figure(value=None, source="set model.config_json"), 10.0, 1)
+    screen = Screen()
+    limit = physical_limit(COLD, HIT_FROM_STORE, unknown)
+    screen.reporter.round_ended(HIT_FROM_STORE.model_copy(update={"limit": limit}))
+    assert screen.lines[-1] == "  Limit: unknown: set model.config_json"
 
 
 def verdict(stats: RunStats) -> str:
@@ -156,6 +180,7 @@ def test_a_comparison_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str
     print_comparison(comparison, [Path("comparison.md"), Path("comparison_ttft.png")])
     out = capsys.readouterr().out
     assert "250.0 / 1,000.0" in out
-    assert "The cache meets the guide's targets in the only scenario compared: cold_start, round 2" in out
-    assert "with_cache_cold_start_stats_20261122_200000.json, a newer run of this mode and scenario was given" in out
+    assert "Better in the only cache-hit round compared: cold_start, round 2: median TTFT of cache hits is 4.00 " in out
+    assert "cold_start: the guide's targets are met" in out
+    assert "with_cache_cold_start_stats_20261122_200000.json: a newer run of this mode and workload was given" in out
     assert out.splitlines()[-2:] == ["Report: comparison.md", "Chart: comparison_ttft.png"]

@@ -70,7 +70,9 @@ def summary(records: Sequence[Record], number: int = 1, **overrides: Any) -> Rou
         "max_failed_ratio": 0.5,
         "ideal_hit_ratio": 0.0 if number == 1 else 0.999,
     }
-    return summarise_round(records, number=number, **(arguments | overrides))
+    limit = overrides.pop("limit", None)
+    made = summarise_round(records, number=number, **(arguments | overrides))
+    return made.model_copy(update={"limit": limit})
 
 
 def run_stats(mode: Mode, rounds: Sequence[RoundSummary], **overrides: Any) -> RunStats:
@@ -116,30 +118,49 @@ def write_run(folder: Path, stats: RunStats, records: Sequence[Record]) -> Path:
         return files.write_stats(stats.model_copy(update={"records": files.requests_path.name}))
 
 
+SPREAD = (0.93, 0.95, 0.97, 0.99, 1.01, 1.03, 1.05, 1.07)
+"""Times of eight requests around their mean, which is their median too."""
+
+
+def eight(number: int, ttft_s: float, *, turned: int = 0) -> list[Record]:
+    """Eight requests, one after the other, of `ttft_s` in the mean; `turned` hands the spread to other requests."""
+    records: list[Record] = []
+    start_s = 0.0
+    for name, share in zip("abcdefgh", SPREAD[turned:] + SPREAD[:turned], strict=True):
+        records.append(success(name, number, start_s=start_s, ttft_s=ttft_s * share))
+        start_s += ttft_s * share + 0.04
+    return records
+
+
 def write_pair_of_runs(
-    folder: Path, *, hit_ttft_s: float = 0.25, hit: dict[str, Any] | None = None, **overrides: Any
+    folder: Path,
+    *,
+    hit_ttft_s: float = 0.25,
+    hit: dict[str, Any] | None = None,
+    seed: int = 7,
+    started: datetime = STARTED,
+    **overrides: Any,
 ) -> None:
-    """Both modes of one scenario: two requests, two rounds, one after the other.
+    """Both modes of one scenario: eight requests, two rounds, one after the other.
 
-    Everything takes 1 s to the first token but the with-cache hits, which take `hit_ttft_s`. `hit` changes the summary
-    of the with-cache hit round, `overrides` the with-cache stats.
+    Everything takes 1 s to the first token in the mean but the with-cache hits, which take `hit_ttft_s`. `hit` changes
+    the summary of the with-cache hit round, `overrides` the with-cache stats. Another `seed` is another workload.
     """
-    cold = [success("a", 1), success("b", 1, start_s=1.04)]
-    warm = [success("a", 2), success("b", 2, start_s=1.04)]
-    write_run(folder, run_stats("baseline", [summary(cold), summary(warm, 2)]), cold + warm)
+    sent = workload(f"sha256:{seed}", seed=seed)
+    cold, computed = eight(1, 1.0), eight(2, 1.0, turned=3)
+    rounds = [summary(cold), summary(computed, 2)]
+    baseline = run_stats("baseline", rounds, workload=sent, provenance=provenance(started))
+    write_run(folder, baseline, cold + computed)
 
-    fast = [
-        success("a", 2, ttft_s=hit_ttft_s),
-        success("b", 2, start_s=hit_ttft_s + 0.04, ttft_s=hit_ttft_s),
-    ]
+    fast = eight(2, hit_ttft_s, turned=5)
     loaded = {
-        "by_source": TokensBySource(computed=466, device=0, external=1536),
+        "by_source": TokensBySource(computed=1864, device=0, external=6144),
         "counters": Counters(
-            vllm={"vllm:external_prefix_cache_hits_total": 1536.0},
-            lmcache={"lmcache_mp_lookup_hit_l2_tokens_total": 1536.0},
-            mooncake={"mem_cache_hit_nums_": 6.0, "mem_cache_hit_bytes_total": 6291456.0},
+            vllm={"vllm:external_prefix_cache_hits_total": 6144.0},
+            lmcache={"lmcache_mp_lookup_hit_l2_tokens_total": 6144.0},
+            mooncake={"mem_cache_hit_nums_": 24.0, "mem_cache_hit_bytes_total": 25165824.0},
         ),
     }
     rounds = [summary(cold), summary(fast, 2, **(loaded | (hit or {})))]
-    stats = run_stats("with-cache", rounds, **({"provenance": provenance(connector="LMCacheMPConnector")} | overrides))
-    write_run(folder, stats, cold + fast)
+    told = {"workload": sent, "provenance": provenance(started, connector="LMCacheMPConnector")}
+    write_run(folder, run_stats("with-cache", rounds, **(told | overrides)), cold + fast)

@@ -144,6 +144,21 @@ def test_both_modes_of_a_cycle_have_one_seed_and_the_next_cycle_another(valid: P
     assert bench.seen(cycle="two")["options"]["seed"] != first["options"]["seed"]
 
 
+def test_the_canary_of_a_preflight_tells_the_bandwidth(valid: Played, bench: Bench) -> None:
+    canary = {"size": 4_194_304, "get_s": 0.002, "same": True}
+    checked = {"facts": {"mooncake": {"canary": canary}}}
+    played = bench.play(
+        kv_cycle="canary",
+        kv_connector="mooncake-store",
+        kv_device="cpu",
+        kv_profile="72b",
+        mooncake_host="127.0.0.1",
+        preflight_checked=checked,
+    )
+    assert played.exit_code == 0, played.output
+    assert yaml.safe_load(bench.seen(cycle="canary")["config"])["mooncake"]["bandwidth_gb_s"] == 2.097152
+
+
 def test_an_unchanged_kit_is_not_installed_again(valid: Played, bench: Bench) -> None:
     python = bench.folder / "state" / "kvkit" / "bin" / "python"
     before = python.lstat().st_ino

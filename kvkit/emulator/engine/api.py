@@ -242,5 +242,6 @@ def _vllm_config(settings: EmulatorSettings) -> dict[str, Any]:
             "max_num_batched_tokens": settings.max_batched_tokens,
             "max_num_seqs": settings.max_num_seqs,
         },
+        "parallel_config": {"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "data_parallel_size": 1},
         "kv_transfer_config": {"kv_connector": connector, "kv_role": "kv_both"} if connector else None,
     }

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import httpx
 
+from kvkit.emulator.engine.clock import sleep_until
 from kvkit.emulator.engine.request import EngineRequest
 from kvkit.emulator.errors import EmulatorError
 from kvkit.emulator.settings import EmulatorSettings
@@ -58,6 +59,7 @@ class StoreConnector:
         self._key_prefix = f"{settings.model.rpartition('/')[2]}@tp_rank:0@pcp0@dcp0@pp_rank:0@group:0@"
         self._record = record
         self._receiving = asyncio.Lock()
+        self._receiving_free_at = 0.0
         self._sending = asyncio.Lock()
         self._client = httpx.AsyncClient(
             base_url=f"http://{settings.store_address}",
@@ -100,7 +102,10 @@ class StoreConnector:
             operation.failed_keys = len(keys) if request.load_fails else sizes.count(None)
             operation.moved_bytes = sum(size or 0 for size in sizes)
             async with self._receiving:
-                await asyncio.sleep(operation.moved_bytes / self._bandwidth)
+                begin = max(request.times.due, self._receiving_free_at)
+                self._receiving_free_at = begin + operation.moved_bytes / self._bandwidth * request.pace
+                request.times.due = self._receiving_free_at
+                await sleep_until(request.times.due)
             return not operation.failed_keys
         return False
 

@@ -2,15 +2,20 @@
 
 A step takes prefill tokens / prefill speed, plus one decode step's time if any request decodes. External KV is loaded
 while other requests go on, and that wait is queue time; prompts are saved behind the request's back.
+
+Times are kept as the settings state them: each step and load is counted from when it was due, not from when the
+emulator came to it, so that its own work (look-ups over HTTP, a busy machine) takes nothing from what is emulated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import uuid
 
 from kvkit.emulator.engine import answer
+from kvkit.emulator.engine.clock import sleep_until
 from kvkit.emulator.engine.connector import StoreConnector
 from kvkit.emulator.engine.device_cache import BlockTable, DeviceCache
 from kvkit.emulator.engine.hashing import block_hashes
@@ -37,7 +42,10 @@ class Engine:
         self._connector = (
             StoreConnector(settings, self.metrics.store_operation) if settings.connector != "none" else None
         )
+        self._paces = random.Random(settings.jitter_seed)  # noqa: S311 - repeatable is what is wanted
         self._requests: set[EngineRequest] = set()
+        self._free_at = 0.0
+        """When the last step ended, by the settings; of the event loop's clock, as all times here."""
         self._work = asyncio.Event()
         self._transfers = asyncio.TaskGroup()
         self.metrics.watch(self._scheduler, self._device)
@@ -83,11 +91,13 @@ class Engine:
             external_disabled=fault is FaultKind.DEGRADED,
             load_fails=fault is FaultKind.LOAD_FAILURE,
             load_corrupts=fault is FaultKind.CORRUPTED_KV,
+            pace=self._paces.lognormvariate(0, settings.jitter),
         )
         request.times.arrived = self._now()
         if request.external_disabled:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), settings.degraded_delay_s)
+        request.times.due = self._now()
         self._requests.add(request)
         self._scheduler.add(request)
         if self.stopping.is_set():
@@ -118,17 +128,23 @@ class Engine:
         if not step.work:
             await self._work.wait()
             return
-        decode_s = self.settings.decode_ms_per_token / 1000 if step.decodes else 0.0
-        await asyncio.sleep(step.prefill_tokens / self.settings.prefill_tokens_per_s + decode_s)
+        await self._compute(step)
         sampled = self._scheduler.complete(step)
         self.metrics.step(step, len(sampled))
         for request in sampled:
             self._emit(request)
 
+    async def _compute(self, step: Step) -> None:
+        decode_s = self.settings.decode_ms_per_token / 1000 if step.decodes else 0.0
+        duration_s = step.prefill_effort / self.settings.prefill_tokens_per_s + decode_s
+        self._free_at = max(self._free_at, *(request.times.due for request, _ in step.work)) + duration_s
+        await sleep_until(self._free_at)
+
     def _begin(self, step: Step) -> None:
         for request in step.admitted:
             self.metrics.admitted(request)
         for request in step.loads:
+            request.times.due = max(request.times.due, self._free_at)
             self._transfers.create_task(self._load(request))
         for request, _ in step.work:
             request.times.scheduled = request.times.scheduled or self._now()

@@ -35,6 +35,8 @@ class Times:
     """Seconds of the event loop's clock."""
 
     arrived: float = 0.0
+    due: float = 0.0
+    """When its next work could begin: it has arrived, or its load of external KV has ended by the settings."""
     scheduled: float = 0.0
     """When its first prefill chunk was scheduled; a load of external KV has ended by then."""
     first_token: float = 0.0
@@ -59,6 +61,8 @@ class EngineRequest:
     """External KV is found but its load fails."""
     load_corrupts: bool = False
     """External KV is loaded, and is other than what was stored."""
+    pace: float = 1.0
+    """How many times as long as the settings say its prefill and its loads take."""
 
     computed: int = 0
     """Tokens whose KV the device holds, cached ones included."""

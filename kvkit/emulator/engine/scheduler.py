@@ -26,6 +26,8 @@ class Step:
     work: list[tuple[EngineRequest, int]] = field(default_factory=list)
     """Requests with the tokens that are computed for each."""
     prefill_tokens: int = 0
+    prefill_effort: float = 0.0
+    """Prefill tokens, each times its request's pace: what the time of the step follows."""
     decodes: int = 0
     admitted: list[EngineRequest] = field(default_factory=list)
     """Requests that got their blocks for the first time."""
@@ -40,6 +42,7 @@ class Step:
             self.decodes += 1
         else:
             self.prefill_tokens += tokens
+            self.prefill_effort += tokens * request.pace
 
 
 class Scheduler:

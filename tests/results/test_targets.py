@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvkit.results.verdict import (
+from kvkit.results.targets import (
     Outcome,
     change_percent,
     reduction_percent,
