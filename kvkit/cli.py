@@ -80,7 +80,8 @@ def run(
     sweep
         concurrency=1,2,4 or rate=0.5,1,2: one run a level, until the service is saturated.
     """
-    from kvkit.config import ConfigError, load_config
+    from kvkit.config import ConfigError
+    from kvkit.config_file import load_config
 
     given = {
         "scenarios": ("--scenarios", scenarios),
@@ -118,7 +119,8 @@ def _sweep(
     from rich.console import Console
 
     from kvkit import sweep
-    from kvkit.config import ConfigError, load_config
+    from kvkit.config import ConfigError
+    from kvkit.config_file import load_config
     from kvkit.report.sweep import print_sweep
     from kvkit.report.terminal import reporter
 
@@ -167,7 +169,8 @@ def prove(*, config: Path, json: Annotated[bool, Parameter(negative=())] = False
     json
         Print the proof as JSON; the table and the progress then go to standard error.
     """
-    from kvkit.config import ConfigError, load_config
+    from kvkit.config import ConfigError
+    from kvkit.config_file import load_config
 
     try:
         loaded = load_config(config)
@@ -276,7 +279,8 @@ def preflight(
 
     from kvkit import preflight as by_hand
     from kvkit.checks.registry import CHECKS
-    from kvkit.config import ConfigError, load_config
+    from kvkit.config import ConfigError
+    from kvkit.config_file import load_config
     from kvkit.report.preflight import findings_as_json, print_checks, print_findings
 
     console = Console(highlight=False)

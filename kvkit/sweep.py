@@ -72,7 +72,7 @@ class Sweep:
 
 
 Configure = Callable[[Mapping[str, tuple[str, Any]]], Config]
-"""Loads the configuration with these values over it, as `kvkit.config.load_config` takes them."""
+"""Loads the configuration with these values over it, as `kvkit.config_file.load_config` takes them."""
 
 
 def plan(asked: str, configure: Configure) -> tuple[Level, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvkit import cli
-from kvkit.config import load_config
+from kvkit.config_file import load_config
 
 
 def call(*arguments: str) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from kvkit.config import Config, ConfigError, load_config
+from kvkit.config import Config, ConfigError
+from kvkit.config_file import load_config
 
 GUIDE = """\
 openai_api: {base_url: "http://HOST:8000/v1", api_key: "dummy", model_name: "Qwen/Qwen2.5-72B-Instruct"}

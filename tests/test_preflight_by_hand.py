@@ -10,7 +10,7 @@ import pytest
 from kvkit.checks.finding import ERROR, FAIL, PASS, SKIP, WARN, Finding
 from kvkit.checks.registry import CHECKS
 from kvkit.cli import app
-from kvkit.config import load_config
+from kvkit.config_file import load_config
 from kvkit.ending import Ending
 from kvkit.preflight import Described, PreflightError, ending, target_of
 from tests.ports import free_ports

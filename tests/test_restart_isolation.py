@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from kvkit.bench import run
-from kvkit.config import ConfigError, load_config
+from kvkit.config import ConfigError
+from kvkit.config_file import load_config
 from kvkit.ending import Ending
 from kvkit.observe import quiet
 from tests.restarting import Deployment, deployed

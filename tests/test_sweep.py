@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from kvkit import sweep
-from kvkit.config import Config, ConfigError, load_config
+from kvkit.config import Config, ConfigError
+from kvkit.config_file import load_config
 from kvkit.emulator.serving import Addresses
 from kvkit.ending import Ending
 from kvkit.observe import quiet

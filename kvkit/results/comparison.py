@@ -65,6 +65,7 @@ class ModeFigures:
     tpot_ms: Distribution
     requests_per_s: float | None
     """Successful requests over duration; over the sum of durations, where several runs are pooled."""
+    open_loop: bool
     prompt_tokens: int
     by_source: TokensBySource
 
@@ -74,6 +75,7 @@ class ModeFigures:
             ttft_ms=Distribution.in_ms(record.ttft_s for record in paired),
             tpot_ms=Distribution.in_ms(record.tpot_s for record in paired),
             requests_per_s=_requests_per_s(summaries),
+            open_loop=any(summary.open_loop for summary in summaries),
             prompt_tokens=sum(summary.tokens.prompt for summary in summaries),
             by_source=_by_source(summaries),
         )
@@ -330,12 +332,13 @@ def _targets(this: RoundComparison, first: RoundComparison) -> tuple[Target, ...
     """The guide's targets of a hit round. A cold round has none, and neither has an invalid comparison."""
     if this.changes is None or this.name != "cache_hit":
         return ()
-    targets = (
+    targets = [
         ttft_target(this.number, this.changes.ttft_mean_reduction),
-        throughput_target(this.number, this.changes.throughput_gain),
         tpot_target(this.number, "the baseline", this.changes.tpot_rise),
-    )
+    ]
+    if not this.with_cache.open_loop:  # else both modes complete what arrives
+        targets.insert(1, throughput_target(this.number, this.changes.throughput_gain))
     if first.name != "cold_start":
-        return targets
+        return tuple(targets)
     since_cold = change_percent(this.with_cache.tpot_ms.mean, first.with_cache.tpot_ms.mean)
     return (*targets, tpot_target(this.number, "the cold round", since_cold))

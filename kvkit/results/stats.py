@@ -216,6 +216,11 @@ class RoundSummary(_Part):
     limit: PhysicalLimit | None = None
     """Of with-cache hit rounds."""
 
+    @property
+    def open_loop(self) -> bool:
+        """Requests arrived at a rate of their own, which throughput then follows, whatever the cache does."""
+        return self.ttft_from_scheduled_ms is not None
+
 
 class RunStats(_Part):
     """The whole stats file of one scenario in one mode."""

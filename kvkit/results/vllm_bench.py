@@ -74,7 +74,7 @@ def as_document(stats: RunStats, summary: RoundSummary, records: Iterable[Record
     keep: the tokenizer, generated texts, peaks, and whatever a request did not come to.
     """
     ordered = sorted((record for record in records if record.round == summary.round), key=lambda each: each.request_id)
-    tokens = summary.tokens
+    tokens, load = summary.tokens, stats.config.get("load", {})
     return {
         "date": f"{stats.provenance.started.astimezone():%Y%m%d-%H%M%S}",
         "endpoint_type": "openai-chat",
@@ -83,8 +83,9 @@ def as_document(stats: RunStats, summary: RoundSummary, records: Iterable[Record
         "model_id": stats.provenance.engine.model,
         "tokenizer_id": None,
         "num_prompts": summary.requests.total,
-        "request_rate": "inf",
-        "burstiness": None,
+        # "inf" is a closed loop; a trace or a ramp has no one rate.
+        "request_rate": load.get("rate") if summary.open_loop else "inf",
+        "burstiness": load.get("burstiness"),
         "max_concurrency": stats.config.get("test", {}).get("concurrency"),
         "duration": summary.duration_s,
         "completed": summary.requests.succeeded,

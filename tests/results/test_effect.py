@@ -22,6 +22,12 @@ def test_every_hit_round_counts() -> None:
     assert cache_effect(run_stats("with-cache", rounds)).outcome == "not_met"
 
 
+def test_requests_that_arrive_at_a_rate_have_no_throughput_to_gain() -> None:
+    hit = summary([success("a", 2, ttft_s=0.16)], 2, open_loop=True)
+    effect = cache_effect(run_stats("with-cache", [COLD, hit]))
+    assert [target.name for target in effect.targets] == ["TTFT reduction", "TPOT rise over the cold round"]
+
+
 def test_an_invalid_run_has_no_effect() -> None:
     hit = summary([success("a", 2, ttft_s=0.16)], 2, valid=False, invalid_reasons=["no external tokens"])
     effect = cache_effect(run_stats("with-cache", [COLD, hit]))
