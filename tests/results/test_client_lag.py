@@ -43,6 +43,13 @@ def test_the_delay_that_is_allowed_grows_with_the_ttft(
     assert (client_problems(delayed(p99), ttft_p50_ms) == []) == kept_up
 
 
+@pytest.mark.parametrize(("p50", "kept_up"), [(10.0, True), (10.1, False)])
+def test_of_few_requests_the_median_delay_counts(p50: float, kept_up: bool) -> None:
+    few = ScheduleLag(p50=0.2, p99=None)
+    hiccups = LoopDelay(p50=p50, p99=40.0, max=90.0)
+    assert (client_problems(lag(loop_delay_ms=hiccups, schedule_lag_ms=few), 100.0) == []) == kept_up
+
+
 def test_the_busiest_worker_counts() -> None:
     assert client_problems(lag(cpu_share=(0.2, 0.9)), 100.0) == []
     (problem,) = client_problems(lag(cpu_share=(0.2, 0.91)), 100.0)
