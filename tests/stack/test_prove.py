@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,28 @@ def prove(config: Config, after_the_device_hit: Callable[[], object] = lambda: N
     return ending, told.proof
 
 
+STALLED = ("LEASE_EXPIRED", "Failed to complete transfers")
+"""What Mooncake's client logs of a batch read over TCP that stalled, as some do (docs/findings.md)."""
+
+TRIES = 3
+
+
+def prove_despite_stalls(stack: RealStack, config: Config) -> tuple[Ending, Proof]:
+    """Again where Mooncake itself lost the read, and only there: that its reads stall is no fault of the proof."""
+    for _ in range(TRIES):
+        before = stalls(stack)
+        ending, proof = prove(config)
+        if stalls(stack) == before:
+            break
+        warnings.warn(f"a batch read of Mooncake stalled: {proof.reasons}", stacklevel=2)
+    return ending, proof
+
+
+def stalls(stack: RealStack) -> int:
+    logs = (log.read_text(errors="replace") for log in stack.directory.glob("*.log"))
+    return sum(log.count(words) for log in logs for words in STALLED)
+
+
 def assert_proven(ending: Ending, proof: Proof) -> None:
     assert (ending, proof.verdict) == (Ending.DONE, "PROVEN"), proof.reasons
     external = proof.arms[2]
@@ -55,7 +78,8 @@ def test_lmcache_before_the_store_is_proven(real_stack: RealStack, mooncake_stor
             "kv_connector_extra_config": {"lmcache.mp.host": "tcp://127.0.0.1", "lmcache.mp.port": server.port},
         }
         with vllm(real_stack, transfer=transfer) as engine:
-            ending, proof = prove(config_of(engine, mooncake_store, lmcache={"url": server.url}))
+            config = config_of(engine, mooncake_store, lmcache={"url": server.url})
+            ending, proof = prove_despite_stalls(real_stack, config)
     assert_proven(ending, proof)
     assert (proof.setup.chunk_tokens, proof.setup.chunk_told_by) == (256, "LMCache's server")
 
@@ -94,8 +118,8 @@ def engine(
         yield url
 
 
-def test_vllms_own_connector_is_proven(engine: str, mooncake_store: MooncakeStore) -> None:
-    assert_proven(*prove(config_of(engine, mooncake_store)))
+def test_vllms_own_connector_is_proven(engine: str, mooncake_store: MooncakeStore, real_stack: RealStack) -> None:
+    assert_proven(*prove_despite_stalls(real_stack, config_of(engine, mooncake_store)))
 
 
 def test_stored_kv_that_was_corrupted_is_broken(
