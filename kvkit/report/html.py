@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,14 +24,14 @@ from markupsafe import Markup
 
 from kvkit.checks.finding import ERROR, FAIL, PASS, SKIP, WARN
 from kvkit.report import wording
-from kvkit.report.charts import FIGURES, figures_of
-from kvkit.report.charts.figure import Chart, specification
+from kvkit.report.charts import figures_of
+from kvkit.report.charts.figure import Chart, Figure, specification
 from kvkit.report.charts.speedup import speedup
 from kvkit.report.charts.theme import CONFIG, DARK, LIGHT
 from kvkit.report.escape import for_page
 from kvkit.report.facts import wordings
 from kvkit.results.beside import Beside, CheckFinding, Preflight, read_beside
-from kvkit.results.comparison import Comparison, RunPair
+from kvkit.results.comparison import Comparison, RunPair, ScenarioComparison
 from kvkit.results.differences import Difference, all_settings
 from kvkit.results.verdict import Effect
 
@@ -48,17 +49,12 @@ _GRAVEST_FIRST = (FAIL, ERROR, WARN, PASS, SKIP)
 def render(comparison: Comparison) -> str:
     """The whole page."""
     plots = _Plots()
-    figures = {
-        subject.__name__: [
-            (this, figure)
-            for this in comparison.scenarios
-            for figure in figures_of(this)
-            if figure.subject == subject.__name__
-        ]
-        for subject in FIGURES
-    }
+    figures: dict[str, list[tuple[ScenarioComparison, Figure]]] = defaultdict(list)
+    for this in comparison.scenarios:
+        for figure in figures_of(this):
+            figures[figure.subject].append((this, figure))
     # Ours, and the only markup on the page that is not a template's.
-    style, script, library = map(Markup, (_style(), _own("comparison.js"), _library()))
+    style, script, vega = map(Markup, (_style(), _own("comparison.js"), library()))
     return (
         _environment(plots)
         .get_template("comparison.html.j2")
@@ -72,8 +68,8 @@ def render(comparison: Comparison) -> str:
             beside=_beside(comparison),
             style=style,
             script=script,
-            library=library,
-            policy=_policy(style, [library, script]),
+            library=vega,
+            policy=_policy(style, [vega, script]),
         )
     )
 
@@ -159,7 +155,7 @@ def _style() -> str:
     )
 
 
-def _library() -> str:
+def library() -> str:
     """Vega, Vega-Lite and Vega-Embed in one piece, which vl-convert carries."""
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     assert "</script" not in bundle.lower()

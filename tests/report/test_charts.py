@@ -88,9 +88,9 @@ def test_a_figure_of_many_requests_is_thinned_by_a_rule_that_it_states(tmp_path:
         records = [success(f"r{place:04d}", 1, start_s=place, ttft_s=ttft_s + place / 1e4) for place in range(1000)]
         write_run(tmp_path, run_stats(mode, [summary(records)]), records)
     ttft = figures(tmp_path)["ttft"]
-    assert "Of 1,000 requests a curve shows 100 evenly by rank, and 300 pairs are drawn" in ttft.notes[0]
+    assert "Of 1,000 requests a curve shows 100 evenly by rank, and 200 pairs are drawn" in ttft.notes[0]
     drawn = [row[1] for row in ttft.table.rows if row[1].startswith("r")]
-    assert (len(drawn), drawn[0], drawn[-1]) == (300, "r0000", "r0999")
+    assert (len(drawn), drawn[0], drawn[-1]) == (200, "r0000", "r0999")
 
 
 def test_sources_that_were_not_told_are_drawn_as_unknown(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from kvkit.report.charts.theme import MODES, colour
 from kvkit.results.comparison import Pair, RoundComparison, ScenarioComparison
 from kvkit.results.curves import LimitLines, limit_lines, thinned
 
-_PAIRS = 200
+_PAIRS = 150
 _HEIGHT = 260
 
 _BOUND = "physical limit with cache"

@@ -15,8 +15,8 @@ from kvkit.results.record import Record
 from kvkit.results.run import Run
 from kvkit.results.stats import Mode, RoundSummary
 
-_REQUESTS = 150
-_RATES = 120
+_REQUESTS = 100
+_RATES = 60
 _HEIGHT = 170
 _STORE_HEIGHT = 90
 _MB = 1e6

@@ -23,7 +23,7 @@ from kvkit.results.curves import ecdf, thinned
 from kvkit.results.record import Record
 
 _POINTS_OF_A_CURVE = 100
-_PAIRS = 300
+_PAIRS = 200
 _HEIGHT = 240
 
 
