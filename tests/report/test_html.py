@@ -7,58 +7,14 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from kvkit.report import html
 from kvkit.results.comparison import compare
-from kvkit.results.stats import Traffic
 from tests.report.pages import Page, read_page
-from tests.results.making import (
-    failure,
-    provenance,
-    run_stats,
-    success,
-    summary,
-    workload,
-    write_pair_of_runs,
-    write_run,
-)
-
-FINDING = {
-    "id": "rdma.link.state",
-    "status": "fail",
-    "seen": "INIT",
-    "expected": "ACTIVE",
-    "mend": "start the subnet manager",
-    "doc": "docs/checks/rdma.link.state.md",
-    "subject": "mlx5_0/1",
-}
-PROOF = {
-    "schema": 1,
-    "verdict": "PROVEN",
-    "reasons": ["the store served what it should"],
-    "mend": "",
-    "connector": "LMCacheMPConnector",
-    "arms": [
-        {
-            "name": "external hit",
-            "skipped": None,
-            "by_source": {"computed": 249, "device": 0, "external": 11520},
-            "expected_external": 11520,
-            "ttft_ms": 212.3,
-            "text": "as cold",
-        },
-        {"name": "restart hit", "skipped": "no restart command", "by_source": None},
-    ],
-}
-LOOKS = Traffic(times_s=(0.0, 1.0), read_bytes=(0, 5_000_000), stored_bytes=(0, 0))
-
-
-def write_findings(folder: Path, *findings: dict[str, Any]) -> None:
-    document = {"schema": 1, "hosts": {"gpu1": list(findings)}, "fleet": []}
-    (folder / "preflight_20261122_195000.json").write_text(json.dumps(document))
+from tests.report.reports import HOSTILE, write_hostile, write_whole
+from tests.results.making import write_pair_of_runs
 
 
 def rendered(folder: Path) -> str:
@@ -69,9 +25,7 @@ def rendered(folder: Path) -> str:
 def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One scenario, whose hits take a quarter of the baseline's time, with a failed check and a proof beside it."""
     folder = tmp_path_factory.mktemp("results")
-    write_pair_of_runs(folder, hit_ttft_s=0.25, hit={"traffic": LOOKS})
-    write_findings(folder, FINDING, FINDING | {"id": "host.swap", "status": "pass", "seen": "0.0 GiB in use"})
-    (folder / "prove_20261122_195500.json").write_text(json.dumps(PROOF))
+    write_whole(folder)
     return rendered(folder)
 
 
@@ -173,7 +127,6 @@ def test_what_can_be_scrolled_can_be_reached_by_keyboard_and_has_a_name(page: Pa
     assert all(each.attributes["tabindex"] == "0" and each.attributes["aria-label"] for each in scrolled)
 
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}\u202e"
 SHOWN = HOSTILE.replace("\u202e", " ").strip()
 
 
@@ -183,26 +136,6 @@ def hostile_source(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("hostile")
     write_hostile(folder)
     return rendered(folder)
-
-
-def write_hostile(folder: Path) -> None:
-    records = [success(f"{HOSTILE}{place}", ttft_s=0.1 + place / 100) for place in range(8)]
-    records.append(failure(f"{HOSTILE}x", words=HOSTILE))
-    sent = workload(**{HOSTILE: HOSTILE})
-    for mode in ("with-cache", "baseline"):
-        stats = run_stats(
-            mode,
-            [summary(records, invalid_reasons=[HOSTILE], valid=False)],
-            workload=sent,
-            config={HOSTILE: f"{HOSTILE}{mode}"},
-            provenance=provenance(version=HOSTILE, model=HOSTILE, connector=HOSTILE, flags={HOSTILE: mode}),
-        )
-        path = write_run(folder, stats, records)
-        # kvkit itself refuses such names.
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"scenario": HOSTILE, "run_id": HOSTILE}))
-    write_findings(folder, dict.fromkeys(FINDING, HOSTILE) | {"status": "warn"})
-    (folder / "prove_1.json").write_text(json.dumps(PROOF | {"verdict": HOSTILE, "reasons": [HOSTILE]}))
-    (folder / "prove_2.json").write_text("{")
 
 
 def test_hostile_text_makes_no_element_and_no_attribute(hostile_source: str) -> None:

@@ -11,6 +11,8 @@
     const place = document.getElementById(name);
     try {
       await vegaEmbed(place, plot, options);
+      // The place describes the chart; its hundreds of marks are not to be read out.
+      place.querySelector("svg").setAttribute("aria-hidden", "true");
       place.dataset.drawn = "yes";
     } catch (error) {
       place.dataset.drawn = "no";
