@@ -45,9 +45,9 @@ def _form(output: Path) -> Callable[[Comparison, Charts], str]:
             return markdown.render
         case ".html":
             # Charts are in it, so it needs their libraries, which are an optional extra.
-            from kvkit.report import html  # noqa: PLC0415
+            from kvkit.report.html import render  # noqa: PLC0415
 
-            return lambda comparison, _: html.render(comparison)
+            return lambda comparison, _: render(comparison)
     raise ReportError(
         f"--output {output}: found {f'suffix {output.suffix}' if output.suffix else 'no suffix'}, "
         "expected .md (Markdown) or .html (one file with charts)"

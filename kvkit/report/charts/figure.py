@@ -61,6 +61,12 @@ def specification(chart: Chart, *, width: int | None) -> dict[str, Any]:
     return spec
 
 
+def words(base: alt.Chart, text: Any, **mark: Any) -> list[alt.Chart]:
+    """Text that can be read on whatever lies below it: it stands on a strip of the page's own colour."""
+    strip: dict[str, Any] = {"stroke": colour("surface"), "strokeWidth": 3, "strokeJoin": "round"}
+    return [base.mark_text(**mark, **outline).encode(text=text) for outline in (strip, {})]
+
+
 def layered(*layers: alt.Chart, height: float) -> alt.LayerChart:
     return alt.LayerChart(layer=list(layers), height=height)
 

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from kvkit.report import wording
-from kvkit.report.charts.figure import Figure, Panel, Table, layered, mode_colour, mode_shape, rows_of
+from kvkit.report.charts.figure import Figure, Panel, Table, layered, mode_colour, mode_shape, rows_of, words
 from kvkit.report.charts.theme import MODES, colour
 from kvkit.results.comparison import Pair, RoundComparison, ScenarioComparison
 from kvkit.results.curves import LimitLines, limit_lines, thinned
@@ -124,7 +124,8 @@ def _chart(shown: Sequence[Pair], lines: LimitLines | None) -> alt.LayerChart:
             ],
         )
     )
-    return layered(*(_limit_layers(lines, longest, highest) if lines else ()), marks, height=_HEIGHT)
+    below, above = _limit_layers(lines, longest, highest) if lines else ([], [])
+    return layered(*below, marks, *above, height=_HEIGHT)
 
 
 def _points(shown: Sequence[Pair]) -> Iterator[dict[str, Any]]:
@@ -139,7 +140,10 @@ def _points(shown: Sequence[Pair]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _limit_layers(lines: LimitLines, longest: int, highest: float) -> Iterator[alt.Chart]:
+def _limit_layers(lines: LimitLines, longest: int, highest: float) -> tuple[list[alt.Chart], list[alt.Chart]]:
+    """The lines, and their names, which stand above the marks."""
+    below: list[alt.Chart] = []
+    above: list[alt.Chart] = []
     slopes = {_BOUND: lines.bound_ms_per_token, _COMPUTE: lines.compute_ms_per_token}
     for name, slope in slopes.items():
         ink, dash = _LINES[name]
@@ -147,19 +151,15 @@ def _limit_layers(lines: LimitLines, longest: int, highest: float) -> Iterator[a
         end = min(longest, highest / slope)
         rows = [{"tokens": round(tokens, 1), "ttft": round(tokens * slope, 3)} for tokens in (0.0, end)]
         line = alt.Chart(rows_of(rows)).encode(x="tokens:Q", y="ttft:Q")
-        yield line.mark_line(color=colour(ink), strokeDash=dash, strokeWidth=1.8, clip=True)
-        yield (
-            alt.Chart(rows_of([{**rows[-1], "text": name}]))
-            .mark_text(align="right", baseline="bottom", dx=-6, dy=-4, fontSize=11, color=colour("muted"))
-            .encode(x="tokens:Q", y="ttft:Q", text="text:N")
-        )
+        below.append(line.mark_line(color=colour(ink), strokeDash=dash, strokeWidth=1.8, clip=True))
+        place = alt.Chart(rows_of([{**rows[-1], "text": name}])).encode(x="tokens:Q", y="ttft:Q")
+        above += words(place, "text:N", align="right", baseline="bottom", dx=-6, dy=-4, color=colour("ink"))
     if lines.break_even_tokens is not None and lines.break_even_tokens <= longest:
         at = {"tokens": lines.break_even_tokens, "text": f"break-even: {lines.break_even_tokens:,.0f} tokens"}
         rule = alt.Chart(rows_of([at])).encode(x="tokens:Q")
-        yield rule.mark_rule(color=colour("ink"), strokeDash=[2, 3])
-        yield rule.mark_text(align="left", baseline="top", dx=5, y=4, fontSize=11, color=colour("ink")).encode(
-            text="text:N"
-        )
+        below.append(rule.mark_rule(color=colour("ink"), strokeDash=[2, 3]))
+        above += words(rule, "text:N", align="left", baseline="top", dx=5, y=4, color=colour("ink"))
+    return below, above
 
 
 def _table_rows(compared: RoundComparison, shown: Sequence[Pair]) -> Iterator[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from kvkit.report import wording
-from kvkit.report.charts.figure import Figure, Panel, Table, layered, rows_of
+from kvkit.report.charts.figure import Figure, Panel, Table, layered, rows_of, words
 from kvkit.report.charts.theme import colour
 from kvkit.results.comparison import Comparison, HitVerdict, ScenarioComparison
 
@@ -88,15 +88,12 @@ def _chart(rows: list[dict[str, Any]]) -> alt.LayerChart:
     mark = base.mark_point(filled=True, shape="diamond", size=130, opacity=1, color=colour("with-cache")).encode(
         x=alt.X("ratio:Q", title=_TITLE)
     )
-    name = base.mark_text(align="left", baseline="bottom", dy=-8, x=4).encode(text="row:N")
-    return layered(band, one, bar, mark, name, *_figures(base), height=_ROW_HEIGHT * len(rows))
+    names = words(base, "row:N", align="left", baseline="bottom", dy=-8, x=4, color=colour("ink"))
+    return layered(band, one, bar, mark, *names, *_figures(base), height=_ROW_HEIGHT * len(rows))
 
 
 def _figures(base: alt.Chart) -> Iterator[alt.Chart]:
     """Each towards the middle of the plot, where there is room for it."""
     for align in ("left", "right"):
-        yield (
-            base.transform_filter(f"datum.align == '{align}'")
-            .mark_text(align=align, baseline="top", dy=9, fontWeight="bold")
-            .encode(x=alt.X("ratio:Q", title=_TITLE), text="text:N")
-        )
+        those = base.transform_filter(f"datum.align == '{align}'").encode(x=alt.X("ratio:Q", title=_TITLE))
+        yield from words(those, "text:N", align=align, baseline="top", dy=9, fontWeight="bold", color=colour("ink"))

@@ -111,7 +111,7 @@ def _requests(found: Sequence[Record], mode: Mode, x: alt.X) -> alt.LayerChart:
         }
         for place, record in thinned(list(enumerate(found, start=1)), _REQUESTS)
     ]
-    size = max(1.0, min(7.0, _HEIGHT / len(rows) * 0.7))
+    size = max(2.0, min(7.0, _HEIGHT / len(rows) * 0.7))
     base = alt.Chart(rows_of(rows)).encode(
         y=alt.Y(
             "place:Q",

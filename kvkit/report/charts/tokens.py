@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from kvkit.report import wording
-from kvkit.report.charts.figure import Figure, Panel, Table, layered, rows_of
+from kvkit.report.charts.figure import Figure, Panel, Table, layered, rows_of, words
 from kvkit.report.charts.theme import MODES, SOURCES, colour, pattern
 from kvkit.results.comparison import ModeFigures, RoundComparison, ScenarioComparison
 
@@ -89,12 +89,11 @@ def _chart(rows: list[dict[str, Any]]) -> alt.LayerChart:
     bars = base.mark_bar(height=_ROW_HEIGHT * 0.62, stroke=colour("ink"), strokeWidth=0.8).encode(
         x=x, fill=alt.Fill("source:N", scale=fills, legend=alt.Legend(title=None, orient="top", symbolType="square"))
     )
-    # Behind each label lies a plain strip: letters on a pattern are hard to read.
-    labels = base.mark_text(
-        fontSize=11, fontWeight="bold", color=colour("ink"), stroke=colour("surface"), strokeWidth=3, strokeJoin="round"
-    ).encode(
-        x=alt.X("tokens:Q", stack="zero", bandPosition=0.5),
-        text=alt.when(f"datum.share * width > {_LABEL_WIDTH}").then("label:N").otherwise(alt.value("")),
+    labels = words(
+        base.encode(x=alt.X("tokens:Q", stack="zero", bandPosition=0.5)),
+        alt.when(f"datum.share * width > {_LABEL_WIDTH}").then("label:N").otherwise(alt.value("")),
+        fontSize=11,
+        fontWeight="bold",
+        color=colour("ink"),
     )
-    above = labels.mark_text(fontSize=11, fontWeight="bold", color=colour("ink"))
-    return layered(bars, labels, above, height=_ROW_HEIGHT * len({row["row"] for row in rows}))
+    return layered(bars, *labels, height=_ROW_HEIGHT * len({row["row"] for row in rows}))
