@@ -215,7 +215,7 @@ def compare(
         written = write_reports(comparison, output, charts=generate_charts)
     except (ResultsError, ReportError) as error:
         return _refuse(str(error))
-    print_comparison(comparison, written)
+    print_comparison(comparison, output, len(written) - len(output))
     return Ending.INVALID if comparison.verdict.effect == "invalid" else Ending.DONE
 
 
