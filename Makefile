@@ -54,8 +54,9 @@ docs: .venv/dev.stamp
 .venv/browser.stamp: tests/browser/package.json .venv/dev.stamp
 	mkdir -p .venv/browser
 	cp tests/browser/package.json .venv/browser/
+	-for tool in chromium npm; do command -v $$tool || { apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends $$tool; }; done > .venv/browser/apt.log
 	-npm install --prefix .venv/browser --no-audit --no-fund --no-package-lock --loglevel=error
-	-command -v chromium || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; } > .venv/browser/apt.log
 	touch $@
 
 # Takes what an environment without constraints would hold today.

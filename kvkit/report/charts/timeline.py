@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import altair as alt
 
@@ -22,39 +23,54 @@ _STORE_HEIGHT = 90
 _MB = 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One mode's part of a round."""
+
+    of: RoundPair
+    mode: Mode
+    summary: RoundSummary
+    records: list[Record]
+    """In the order of their start; at least one."""
+
+    @property
+    def title(self) -> str:
+        return f"{wording.round_title(self.of)}, {self.mode}"
+
+    @property
+    def end_s(self) -> float:
+        return max(map(_end_s, self.records))
+
+    @property
+    def rates(self) -> list[StoreRate]:
+        return store_rates(self.summary.traffic, _RATES) if self.summary.traffic else []
+
+    @property
+    def read_mb(self) -> float | None:
+        return self.summary.traffic.read_bytes[-1] / _MB if self.summary.traffic else None
+
+
 def timeline(this: ScenarioComparison) -> Figure | None:
     """Of the newest pair of runs. `None`: it kept no records."""
     newest = this.run_pairs[-1]
-    rounds = [
-        (each, run.stats.mode, summary, _records(run, each.number))
+    sides = [
+        _Side(each, run.stats.mode, summary, records)
         for each in newest.rounds
         for run, summary in zip(newest.runs, (each.with_cache, each.baseline), strict=True)
+        if (records := _records(run, each.number))
     ]
-    rounds = [each for each in rounds if each[3]]
-    if not rounds:
+    if not sides:
         return None
-    ends = {
-        number: max(_end_s(record) for each, _, _, found in rounds if each.number == number for record in found)
-        for number in {each.number for each, *_ in rounds}
-    }
-    rates = [rate for *_, summary, _ in rounds for rate in _rates(summary)]
-    most_mb_s = max((max(rate.read, rate.stored or 0.0) / _MB for rate in rates), default=0.0) or 1.0
     return Figure(
         subject="timeline",
         title="Requests over time, and what the store gave",
-        told="; ".join(_told(each, mode, summary, found) for each, mode, summary, found in rounds) + ".",
-        panels=tuple(
-            Panel(
-                f"{wording.round_title(each)}, {mode}",
-                tuple(_charts(found, mode, _rates(summary), ends[each.number], most_mb_s)),
-            )
-            for each, mode, summary, found in rounds
-        ),
-        table=_table(rounds),
+        told="; ".join(map(_told, sides)) + ".",
+        panels=tuple(_panels(sides)),
+        table=_table(sides),
         reading="A request a line, in the order of their start: the thick part lasts to its first token, the thin part "
         "to its last; a cross is a request that failed. Below it, what was read from the store (filled) and by how "
         "much it grew (dashed), as its master counted about once a second.",
-        notes=tuple(_notes(this, rounds)),
+        notes=tuple(_notes(this, sides)),
     )
 
 
@@ -66,37 +82,31 @@ def _end_s(record: Record) -> float:
     return record.start_s + (record.e2e_s or record.ttft_s or 0.0)
 
 
-def _rates(summary: RoundSummary) -> list[StoreRate]:
-    return store_rates(summary.traffic, _RATES) if summary.traffic else []
-
-
-def _told(each: RoundPair, mode: Mode, summary: RoundSummary, found: Sequence[Record]) -> str:
-    read = wording.number(summary.traffic.read_bytes[-1] / _MB) if summary.traffic else wording.UNKNOWN
-    end_s = wording.number(max(map(_end_s, found)))
+def _told(side: _Side) -> str:
     return (
-        f"{wording.round_title(each)}, {mode}: {len(found)} requests within {end_s} s, "
-        f"MB read from the store meanwhile: {read}"
+        f"{side.title}: {len(side.records)} requests within {wording.number(side.end_s)} s, "
+        f"MB read from the store meanwhile: {wording.number(side.read_mb)}"
     )
 
 
-def _notes(
-    this: ScenarioComparison, rounds: Sequence[tuple[RoundPair, Mode, RoundSummary, list[Record]]]
-) -> Iterator[str]:
-    if any(summary.traffic is None for _, _, summary, _ in rounds):
+def _notes(this: ScenarioComparison, sides: Sequence[_Side]) -> Iterator[str]:
+    if any(side.summary.traffic is None for side in sides):
         yield "Where there is no such chart, the store did not tell, or the results are older than the looks at it."
     if len(this.run_pairs) > 1:
         yield "Of the newest pair of runs."
-    most = max(len(found) for *_, found in rounds)
+    most = max(len(side.records) for side in sides)
     if most > _REQUESTS:
         yield f"Of {most:,} requests {_REQUESTS} are drawn, evenly in the order of their start."
 
 
-def _charts(
-    found: Sequence[Record], mode: Mode, rates: Sequence[StoreRate], end_s: float, most_mb_s: float
-) -> Iterator[alt.LayerChart]:
-    yield _requests(found, mode, _x(end_s, told=not rates))
-    if rates:
-        yield _store(rates, end_s, most_mb_s)
+def _panels(sides: Sequence[_Side]) -> Iterator[Panel]:
+    """Both modes of a round share their time, and all charts of the store their rate, so that they can be compared."""
+    rates = [rate for side in sides for rate in side.rates]
+    most_mb_s = max((max(rate.read, rate.stored or 0.0) / _MB for rate in rates), default=0.0) or 1.0
+    for side in sides:
+        end_s = max(other.end_s for other in sides if other.of is side.of) or 1.0
+        requests = _requests(side.records, side.mode, _x(end_s, told=not side.rates))
+        yield Panel(side.title, (requests, _store(side.rates, end_s, most_mb_s)) if side.rates else (requests,))
 
 
 def _requests(found: Sequence[Record], mode: Mode, x: alt.X) -> alt.LayerChart:
@@ -187,30 +197,21 @@ def _store(rates: Sequence[StoreRate], end_s: float, most_mb_s: float) -> alt.La
     return layered(read, grown, height=_STORE_HEIGHT)
 
 
-def _table(rounds: Sequence[tuple[RoundPair, Mode, RoundSummary, list[Record]]]) -> Table:
+def _table(sides: Sequence[_Side]) -> Table:
     return Table(
         ("Round", "Mode", "What", "From, s", "First token, s", "To, s", "Read, MB/s", "Growth, MB/s"),
-        tuple(row for each in rounds for row in _table_rows(*each)),
+        tuple(row for side in sides for row in _table_rows(side)),
         text_columns=3,
     )
 
 
-def _table_rows(
-    each: RoundPair, mode: Mode, summary: RoundSummary, found: Sequence[Record]
-) -> Iterator[tuple[str, ...]]:
-    for record in thinned(found, _REQUESTS):
+def _table_rows(side: _Side) -> Iterator[tuple[str, ...]]:
+    name = wording.round_title(side.of), side.mode
+    for record in thinned(side.records, _REQUESTS):
         first = record.start_s + record.ttft_s if record.ttft_s is not None else None
         times = (wording.number(value, 3) for value in (record.start_s, first, _end_s(record)))
-        yield wording.round_title(each), mode, record.request_id + ("" if record.ok else " (failed)"), *times, "", ""
-    for rate in _rates(summary):
+        yield *name, record.request_id + ("" if record.ok else " (failed)"), *times, "", ""
+    for rate in side.rates:
         grown = None if rate.stored is None else rate.stored / _MB
         amounts = wording.number(rate.read / _MB), wording.number(grown)
-        yield (
-            wording.round_title(each),
-            mode,
-            "store",
-            wording.number(rate.from_s, 3),
-            "",
-            wording.number(rate.to_s, 3),
-            *amounts,
-        )
+        yield *name, "store", wording.number(rate.from_s, 3), "", wording.number(rate.to_s, 3), *amounts
