@@ -14,13 +14,14 @@ LIGHT = {
     "faint": "#eaeef2",
     "with-cache": "#0072b2",
     "baseline": "#d55e00",
-    "computed": "#8c959f",
+    "computed": "#b7bec6",
     "device": "#f0e442",
     "external": "#009e73",
     "unknown": "#eaeef2",
 }
 """On white. Modes and sources are of Okabe & Ito's palette (and grey), told apart with every kind of colour blindness;
-lines and marks have a contrast of at least 3 to 1. Dashes, shapes and patterns say the same without colour."""
+lines and marks of modes have a contrast of at least 3 to 1, sources have an outline, and their greys lie apart. Dashes,
+shapes and patterns say the same without colour."""
 
 DARK = {
     "surface": "#161b22",
