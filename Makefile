@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(bin):$(PATH)
 cycle: .venv/cycle.stamp
 	$(bin)/ansible-playbook -i $(INVENTORY) playbooks/site.yml $(ARGS)
 
-test: lint
+test: lint .venv/browser.stamp
 	$(bin)/pytest
 
 # Linters and unit tests side by side: on two cores they take half as long.
@@ -49,6 +49,15 @@ docs: .venv/dev.stamp
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	$(install) '.[ansible,charts,compare,local,dev]'
 	touch $@ .venv/cycle.stamp
+
+# Chromium and axe-core, for the tests that open a report. Where they cannot be had, those tests say what is missing.
+.venv/browser.stamp: tests/browser/package.json .venv/dev.stamp
+	mkdir -p .venv/browser
+	cp tests/browser/package.json .venv/browser/
+	-for tool in chromium npm; do command -v $$tool || { apt-get update -qq && \
+		apt-get install -qq -y --no-install-recommends $$tool; }; done > .venv/browser/apt.log
+	-npm install --prefix .venv/browser --no-audit --no-fund --no-package-lock --loglevel=error
+	touch $@
 
 # Takes what an environment without constraints would hold today.
 constraints:

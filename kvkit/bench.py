@@ -51,6 +51,7 @@ from kvkit.results.stats import (
     RoundSummary,
     RunStats,
     TokensBySource,
+    Traffic,
     WorkloadFacts,
 )
 from kvkit.results.store import RunFiles, open_run
@@ -243,11 +244,11 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> lis
         incidents = [restless, await _clear(bench, workload, number)]
         before = await bench.servers.snapshot()
         bench.reporter.round_started(number, bench.config.test.rounds, len(workload.requests))
-        records, client = await _send(bench, workload, number, files)
+        records, client, traffic = await _send(bench, workload, number, files)
         restless = await bench.servers.wait_quiet()
         changes = Changes.between(before, await bench.servers.snapshot())
         verdict = judge(_facts(bench, workload, records, changes, [*incidents, restless]))
-        summary = _summarise(bench, workload, records, changes, verdict, client=client)
+        summary = _summarise(bench, workload, records, changes, verdict, client=client, traffic=traffic)
         summaries.append(_limited(bench, summaries, summary))
         bench.reporter.round_ended(summaries[-1])
     return summaries
@@ -278,7 +279,9 @@ async def _restart(bench: _Bench, workload: Workload) -> None:
     await bench.servers.clear_first_tier()
 
 
-async def _send(bench: _Bench, workload: Workload, number: int, files: RunFiles) -> tuple[list[Record], ClientLag]:
+async def _send(
+    bench: _Bench, workload: Workload, number: int, files: RunFiles
+) -> tuple[list[Record], ClientLag, Traffic | None]:
     records: list[Record] = []
     test = bench.config.test
 
@@ -293,8 +296,11 @@ async def _send(bench: _Bench, workload: Workload, number: int, files: RunFiles)
         concurrency=test.concurrency,
         starts=start_offsets(bench.config.load, workload.requests, test.seed),
     )
-    lags = await send_round(bench.client, share, workers=choose_workers(test.workers, share), on_record=keep)
-    return records, summarise_lag(lags, records, held_to_schedule=share.held_to_schedule)
+    async with bench.servers.sample_store() as store:
+        lags = await send_round(bench.client, share, workers=choose_workers(test.workers, share), on_record=keep)
+    samples = store.since(min(lag.began_s for lag in lags))
+    client = summarise_lag(lags, records, held_to_schedule=share.held_to_schedule)
+    return records, client, Traffic(**asdict(samples)) if samples else None
 
 
 def _facts(
@@ -334,6 +340,7 @@ def _summarise(
     verdict: Verdict,
     *,
     client: ClientLag,
+    traffic: Traffic | None,
 ) -> RoundSummary:
     return summarise_round(
         records,
@@ -349,6 +356,7 @@ def _summarise(
         invalid_reasons=verdict.reasons,
         max_failed_ratio=bench.config.test.max_failed_ratio,
         client=client,
+        traffic=traffic,
         ideal_hit_ratio=workload.ideal_hit_ratio_of(records[0].round),
         open_loop=bench.config.load.process != "closed",
     )

@@ -188,7 +188,7 @@ def compare(
     *,
     with_cache_stats: Annotated[list[str], Many],
     baseline_stats: Annotated[list[str], Many],
-    output: Path = Path("comparison_report.md"),
+    output: Annotated[list[Path], Many] = [Path("comparison_report.md")],  # noqa: B006 - cyclopts shows it
     generate_charts: Annotated[bool, Parameter(negative=())] = False,
 ) -> Ending:
     """Compare the two modes, paired by request, and write the report.
@@ -200,22 +200,22 @@ def compare(
     baseline_stats
         Stats files of the baseline runs, or globs of them, likewise.
     output
-        The Markdown report; charts go beside it.
+        Reports: .md is Markdown, .html one file with interactive charts, which needs `pip install 'kvkit[charts]'`.
     generate_charts
-        Also draw charts (PNG and SVG); needs `pip install 'kvkit[charts]'`.
+        Also draw charts (PNG and SVG) beside the first report; needs the same extra.
     """
     from kvkit.report.errors import ReportError
-    from kvkit.report.markdown import write_report
+    from kvkit.report.files import write_reports
     from kvkit.report.terminal import print_comparison
     from kvkit.results.comparison import compare as compare_runs
     from kvkit.results.errors import ResultsError
 
     try:
         comparison = compare_runs(with_cache_stats, baseline_stats)
-        written = write_report(comparison, output, charts=generate_charts)
+        written = write_reports(comparison, output, charts=generate_charts)
     except (ResultsError, ReportError) as error:
         return _refuse(str(error))
-    print_comparison(comparison, written)
+    print_comparison(comparison, output, len(written) - len(output))
     return Ending.INVALID if comparison.verdict.effect == "invalid" else Ending.DONE
 
 

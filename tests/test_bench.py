@@ -177,6 +177,17 @@ def test_with_cache_every_hit_comes_from_the_store_and_counters_say_so(tmp_path:
     assert cold.counters.mooncake["master_key_count"] > 0
 
 
+def test_the_store_is_looked_at_while_a_round_goes_on(tmp_path: Path, with_cache: Addresses) -> None:
+    _, story = measure(config_for(with_cache), tmp_path)
+    cold, hit = (summary.traffic for summary in story.summaries)
+    assert cold is not None
+    assert hit is not None
+    assert cold.read_bytes[-1] == 0
+    assert cold.stored_bytes is not None
+    assert cold.stored_bytes[-1] > 0
+    assert hit.read_bytes[-1] == story.summaries[1].counters.mooncake["mem_cache_hit_bytes_total"]
+
+
 def test_a_hit_round_is_held_against_its_limit(tmp_path: Path, with_cache: Addresses) -> None:
     _, story = measure(config_for(with_cache), tmp_path)
     cold, hit = story.summaries

@@ -8,6 +8,9 @@ import pytest
 
 from kvkit import cli
 from kvkit.config_file import load_config
+from tests.results.making import write_pair_of_runs
+
+MODES = {"with-cache": "with_cache", "baseline": "baseline"}
 
 
 def call(*arguments: str) -> int:
@@ -100,3 +103,13 @@ def test_the_shipped_trace_is_described(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_trace_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("trace", "--file", str(tmp_path / "gone.jsonl")) == 1
     assert "gone.jsonl: cannot be read" in capsys.readouterr().err
+
+
+def test_compare_writes_each_form_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pair_of_runs(tmp_path)
+    stats = [f"--{mode}-stats={tmp_path}/{name}_*_stats_*.json" for mode, name in MODES.items()]
+    outputs = [str(tmp_path / name) for name in ("a.md", "b.html")]
+    assert call("compare", *stats, "--output", *outputs) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"Report: {output}" for output in outputs]
+    assert call("compare", *stats, "--output", str(tmp_path / "c.pdf")) == 1
+    assert "expected .md (Markdown) or .html" in capsys.readouterr().err

@@ -34,6 +34,8 @@ class LoopLag:
     """How late the loop ran what was due at each tick, from the first to the last."""
     cpu_share: float
     """CPU time of the loop's thread over the time that it was watched."""
+    began_s: float
+    """When the watching began, on the monotonic clock, which all processes of a machine share."""
 
 
 class LoopWatch:
@@ -58,7 +60,8 @@ class LoopWatch:
         self._timer.cancel()
         self._look()
         watched_s = time.monotonic() - self._began_s
-        self.lag = LoopLag(tuple(self._delays_s), (time.thread_time() - self._cpu_began_s) / watched_s)
+        cpu_share = (time.thread_time() - self._cpu_began_s) / watched_s
+        self.lag = LoopLag(tuple(self._delays_s), cpu_share, self._began_s)
 
     def _wait(self) -> None:
         # The loop's own clock stands still while a callback runs: what is left is counted on the real one.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from kvkit.observe.prometheus import Names
 
 KEY_COUNT = "master_key_count"
+READ_BYTES = "mem_cache_hit_bytes_total"
+ALLOCATED_BYTES = "master_allocated_bytes"
 
 NAMES = Names(
     counters=(
@@ -24,12 +26,12 @@ NAMES = Names(
         "master_put_start_alloc_failures_total",
         "master_successful_evictions_total",
         "mem_cache_hit_nums_",
-        "mem_cache_hit_bytes_total",
+        READ_BYTES,
         "file_cache_hit_nums_",
         "valid_get_nums_",
         "total_get_nums_",
     ),
-    levels=(KEY_COUNT, "master_allocated_bytes", "master_active_clients"),
+    levels=(KEY_COUNT, ALLOCATED_BYTES, "master_active_clients"),
 )
 
 

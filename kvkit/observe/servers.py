@@ -13,6 +13,7 @@ from kvkit.observe import lmcache, mooncake, vllm
 from kvkit.observe.prometheus import Change, Names, Reading, add, change, read
 from kvkit.observe.quiet import Activity, wait_quiet
 from kvkit.observe.reset import reset_device_cache
+from kvkit.observe.sampling import StoreSampler
 
 NOT_CONFIGURED = "no address is configured"
 
@@ -111,6 +112,10 @@ class Servers:
             *(read(self._engine_http, vllm.metrics_url(root), vllm.NAMES) for root in self._engines),
         )
         return Snapshot(tuple(engines), cache, store)
+
+    def sample_store(self) -> StoreSampler:
+        """Looks at the store while a round goes on."""
+        return StoreSampler(self._http, self._mooncake_metrics_url)
 
     async def wait_quiet(self) -> str | None:
         """Wait until no request runs and no store is on its way; the reason when that does not come about."""

@@ -15,6 +15,10 @@ class ChartFile:
     png: str
     svg: str
 
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.png, self.svg
+
     @classmethod
     def beside(cls, report: Path, scenario: str, subject: str, title: str) -> ChartFile:
         # A link in Markdown ends at a space or a bracket.

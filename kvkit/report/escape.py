@@ -45,5 +45,10 @@ def for_terminal(text: str) -> str:
     return _NOT_FOR_A_TERMINAL.sub(" ", text)
 
 
+def for_page(value: object) -> object:
+    """Text for HTML without what would turn its writing round or hide in it; escaping it is the template's part."""
+    return value if isinstance(value, Markup) else _NOT_FOR_A_TERMINAL.sub(" ", str(value))
+
+
 def _one_line(value: object) -> str:
     return _NOT_ON_ONE_LINE.sub(" ", str(value)).strip()

@@ -169,8 +169,8 @@ class _Lines:
         """Nothing stays open."""
 
 
-def print_comparison(comparison: Comparison, written: Sequence[Path]) -> None:
-    """The comparison in short, and which files tell more."""
+def print_comparison(comparison: Comparison, reports: Sequence[Path], pictures: int) -> None:
+    """The comparison in short, and which reports tell more; `pictures` lie beside the first of them."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
@@ -180,9 +180,10 @@ def print_comparison(comparison: Comparison, written: Sequence[Path]) -> None:
         _print(console, line)
     for path, reason in comparison.not_used:
         _print(console, f"Not used: {path}: {reason}")
-    _print(console, f"Report: {written[0]}")
-    for picture in written[1:]:
-        _print(console, f"Chart: {picture}")
+    for report in reports:
+        _print(console, f"Report: {report}")
+    if pictures:
+        _print(console, f"Charts: {pictures} files beside {reports[0]}")
 
 
 def _table(comparison: Comparison) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kvkit.results.comparison import Comparison, HitVerdict, ScenarioComparison
+from kvkit.results.comparison import Comparison, HitVerdict, RoundComparison, RoundPair, ScenarioComparison
 from kvkit.results.effect import CacheEffect
 from kvkit.results.noise import NoiseFloor
 from kvkit.results.speedup import Interval, Speedup
@@ -25,6 +25,10 @@ EFFECTS: dict[Effect, str] = {
 }
 
 ROUND_NAMES: dict[RoundName, str] = {"cold_start": "Cold Start", "cache_hit": "Cache Hit", "unknown": "Unknown"}
+
+
+def round_title(this: RoundComparison | RoundPair) -> str:
+    return f"Round {this.number} - {ROUND_NAMES[this.name]}"
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -116,6 +120,26 @@ def verdict_sentence(comparison: Comparison) -> str:
     hits = [(this, hit) for this in comparison.scenarios for hit in this.hits if hit.verdict.effect == effect]
     told = "; ".join(f"{this.scenario}, round {hit.round.number}: {_measured(this, hit)}" for this, hit in hits)
     return f"{EFFECTS[effect].capitalize()} in {_how_many(len(hits), comparison)}: {told}."
+
+
+def verdict_in_short(comparison: Comparison) -> str:
+    """The sentence, with the range of all cache-hit rounds instead of each where there are several."""
+    ratios = [
+        hit.round.speedups.ttft_median.ratio
+        for this in comparison.scenarios
+        for hit in this.hits
+        if hit.verdict.effect == comparison.verdict.effect and hit.round.speedups and hit.round.speedups.ttft_median
+    ]
+    effect = comparison.verdict.effect
+    if effect in ("invalid", "unknown") or len(ratios) < 2:
+        return verdict_sentence(comparison)
+    low, high = min(ratios), max(ratios)
+    found = f"{EFFECTS[effect].capitalize()} in {_how_many(len(ratios), comparison)}: median TTFT"
+    if effect == "better":
+        return f"{found} of cache hits is {ratio(low)} to {ratio(high)} times lower."
+    if effect == "worse":
+        return f"{found} of cache hits is {ratio(1 / high)} to {ratio(1 / low)} times higher."
+    return f"{found} of the baseline over that of cache hits is {ratio(low)} to {ratio(high)}."
 
 
 def verdict_lines(comparison: Comparison) -> list[str]:

@@ -69,6 +69,14 @@ class ModeFigures:
     prompt_tokens: int
     by_source: TokensBySource
 
+    @property
+    def external_share(self) -> float | None:
+        """Prompt tokens that the connector brought, over all. `None`: the engine does not tell."""
+        told = [value for value in self.by_source.model_dump().values() if value is not None]
+        if self.by_source.external is None or len(told) < len(TokensBySource.model_fields) or not sum(told):
+            return None
+        return float(self.by_source.external / sum(told))
+
     @classmethod
     def of(cls, summaries: Sequence[RoundSummary], paired: Sequence[Record]) -> ModeFigures:
         return cls(
@@ -167,6 +175,14 @@ class ScenarioComparison:
     """The worst of the hit rounds."""
     targets: tuple[Target, ...]
     """The guide's, of every hit round; empty when a run is invalid."""
+
+    @property
+    def valid(self) -> bool | None:
+        """Whether its runs may be held against each other. `None`: the servers of one tell too little to say."""
+        if self.verdict.effect == "invalid":
+            return False
+        told = all(run.stats.valid for pair in self.run_pairs for run in pair.runs)
+        return True if told else None
 
 
 @dataclass(frozen=True, slots=True)

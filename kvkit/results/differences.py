@@ -59,6 +59,18 @@ def differences(with_cache: RunStats, baseline: RunStats) -> tuple[Difference, .
     )
 
 
+def all_settings(with_cache: RunStats, baseline: RunStats) -> tuple[Difference, ...]:
+    """Every setting and engine flag of both sides, the equal ones too."""
+    left, right = (
+        dict(_flatten({"config": stats.config, "flags": stats.provenance.engine.flags or {}}))
+        for stats in (with_cache, baseline)
+    )
+    return tuple(
+        Difference(name, _text(left.get(name, _ABSENT)), _text(right.get(name, _ABSENT)))
+        for name in sorted(left | right)
+    )
+
+
 def other_conditions(one: RunStats, other: RunStats) -> tuple[str, ...]:
     """Names of what differs between two runs of one mode so that their figures tell of different things.
 

@@ -155,6 +155,16 @@ class ClientLag(_Part):
     """Token events of all requests over the time from the first start to the last token event."""
 
 
+class Traffic(_Part):
+    """The store while the round went on, as its master counted. Bytes are counted from the first sample on."""
+
+    times_s: tuple[float, ...]
+    """Since the round's start; the first sample may be shortly before it."""
+    read_bytes: tuple[int, ...]
+    stored_bytes: tuple[int, ...] | None
+    """How far what the store holds has grown; it falls where keys are evicted. `null`: not told."""
+
+
 class Figure(_Part):
     """One figure with where it comes from; where it is unknown, why."""
 
@@ -209,6 +219,8 @@ class RoundSummary(_Part):
     counters: Counters
     client: ClientLag | None = None
     """`null`: not measured."""
+    traffic: Traffic | None = None
+    """`null`: the store did not tell, or was restarted."""
     valid: bool | None
     """`false`: the figures do not show what the round was meant to show. `null`: the servers tell too little."""
     invalid_reasons: tuple[str, ...]

@@ -18,6 +18,7 @@ from kvkit.results.stats import (
     Throughput,
     Tokens,
     TokensBySource,
+    Traffic,
 )
 
 
@@ -37,6 +38,7 @@ def summarise_round(
     invalid_reasons: Sequence[str],
     max_failed_ratio: float,
     client: ClientLag | None = None,
+    traffic: Traffic | None = None,
     ideal_hit_ratio: float | None = None,
     open_loop: bool = False,
 ) -> RoundSummary:
@@ -77,6 +79,7 @@ def summarise_round(
         tokens=tokens,
         counters=counters,
         client=client,
+        traffic=traffic,
         valid=valid,
         invalid_reasons=tuple(reasons),
     )

@@ -40,6 +40,8 @@ def cycle(deployment: Deployment) -> Cycle:
 def test_it_ends_in_a_report_with_charts(cycle: Cycle, deployment: Deployment) -> None:
     results = deployment.folder / "results" / "whole"
     assert (results / "comparison.md").read_text().startswith("# ")
+    assert "<h1>" in (results / "comparison.html").read_text()
+    assert f"The report is {results}/comparison.html" in cycle.played.text
     assert list(results.glob("*.png"))
 
 

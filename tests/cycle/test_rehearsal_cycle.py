@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.browser.opening import chromium, opened
 from tests.cycle.deployment import (
     Deployment,
     abandoned_shared_memory,
@@ -80,6 +81,16 @@ def test_a_hit_takes_less_than_half_of_computing(cycle: Cycle, deployment: Deplo
         hit, computed = (stats[mode, scenario]["rounds"][1] for mode in ("with-cache", "baseline"))
         assert hit["isolation"] == computed["isolation"] == "device", scenario
         assert hit["ttft_ms"]["mean"] < computed["ttft_ms"]["mean"] / 2, scenario
+
+
+@pytest.mark.browser
+def test_its_report_opens_in_a_browser_without_a_network(cycle: Cycle, deployment: Deployment) -> None:
+    report = deployment.folder / "results" / "whole" / "comparison.html"
+    with chromium() as browser, opened(browser, report) as seen:
+        assert seen.said == []
+        assert seen.not_drawn() == []
+        assert seen.charts >= 4 * len(SCENARIOS)
+        assert seen.grave_faults() == []
 
 
 def test_nothing_is_left_running(cycle: Cycle, deployment: Deployment) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from kvkit.report.errors import ReportError
-from kvkit.report.markdown import write_report
+from kvkit.report.files import write_reports
 from kvkit.results.comparison import Comparison, compare
 from kvkit.results.stats import PhysicalLimit, TokensBySource
 from tests.results.making import (
@@ -34,7 +32,7 @@ def compared(folder: Path) -> Comparison:
 
 def report(folder: Path) -> str:
     path = folder / "comparison.md"
-    assert write_report(compared(folder), path, charts=False) == [path]
+    assert write_reports(compared(folder), [path], charts=False) == [path]
     return path.read_text()
 
 
@@ -209,36 +207,6 @@ def test_a_report_without_limits_does_not_speak_of_them(tmp_path: Path) -> None:
 def test_a_report_is_replaced(tmp_path: Path) -> None:
     write_pair_of_runs(tmp_path)
     assert report(tmp_path) == report(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "choose",
-    [
-        lambda comparison: comparison.scenarios[0].run_pairs[0].with_cache.path,
-        lambda comparison: (
-            comparison.scenarios[0]
-            .run_pairs[0]
-            .baseline.path.with_name(comparison.scenarios[0].run_pairs[0].baseline.stats.records)
-        ),
-        lambda comparison: comparison.not_used[0].path,
-    ],
-    ids=["stats", "requests", "older"],
-)
-def test_results_are_not_replaced_by_a_report(tmp_path: Path, choose: Callable[[Comparison], Path]) -> None:
-    write_pair_of_runs(tmp_path)
-    write_pair_of_runs(tmp_path)
-    comparison = compared(tmp_path)
-    before = choose(comparison).read_bytes()
-    with pytest.raises(ReportError, match="is one of the results and is not replaced: choose another --output"):
-        write_report(comparison, choose(comparison), charts=False)
-    assert choose(comparison).read_bytes() == before
-
-
-def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    write_pair_of_runs(tmp_path)
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(ReportError, match="folder: cannot be written: Is a directory"):
-        write_report(compared(tmp_path), tmp_path / "folder", charts=False)
 
 
 def test_requests_that_were_not_paired_are_counted(tmp_path: Path) -> None:

@@ -177,10 +177,14 @@ def test_a_comparison_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str
     write_pair_of_runs(tmp_path)
     write_pair_of_runs(tmp_path)
     comparison = compare([str(tmp_path / "with_cache*stats*")], [str(tmp_path / "baseline*stats*")])
-    print_comparison(comparison, [Path("comparison.md"), Path("comparison_ttft.png")])
+    print_comparison(comparison, [Path("comparison.md"), Path("comparison.html")], 2)
     out = capsys.readouterr().out
     assert "250.0 / 1,000.0" in out
     assert "Better in the only cache-hit round compared: cold_start, round 2: median TTFT of cache hits is 4.00 " in out
     assert "cold_start: the guide's targets are met" in out
     assert "with_cache_cold_start_stats_20261122_200000.json: a newer run of this mode and workload was given" in out
-    assert out.splitlines()[-2:] == ["Report: comparison.md", "Chart: comparison_ttft.png"]
+    assert out.splitlines()[-3:] == [
+        "Report: comparison.md",
+        "Report: comparison.html",
+        "Charts: 2 files beside comparison.md",
+    ]

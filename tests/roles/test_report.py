@@ -52,11 +52,12 @@ def test_the_newest_cycle_is_compared_and_its_verdict_shown(reports: Reports) ->
     played = reports.play()
     assert played.exit_code == 0, played.output
     assert "the verdict of kvkit" in played.text
+    assert f"The report is {newest}/comparison.html" in played.text
     assert (newest / "asked").read_text().split() == [
         *["-m", "kvkit", "compare"],
         *["--with-cache-stats", f"{newest}/with_cache_cold_start_stats_20260101_000000.json"],
         *["--baseline-stats", f"{newest}/baseline_cold_start_stats_20260101_000000.json"],
-        *["--output", f"{newest}/comparison.md", "--generate-charts"],
+        *["--output", f"{newest}/comparison.md", f"{newest}/comparison.html", "--generate-charts"],
     ]
 
 
@@ -71,7 +72,7 @@ def test_an_invalid_comparison_fails_and_names_the_report(reports: Reports) -> N
     cycle = reports.cycle("one", "with_cache", "baseline")
     played = reports.play(ends_with=2)
     assert played.exit_code == 2
-    assert f"INVALID: the comparison does not hold; the reasons stand in {cycle}/comparison.md" in played.text
+    assert f"INVALID: the comparison does not hold; the reasons stand in {cycle}/comparison.html" in played.text
 
 
 def test_one_mode_alone_is_no_failure_and_no_comparison(reports: Reports) -> None:
