@@ -98,14 +98,15 @@ def _read_attempt(path: Path) -> tuple[Candidate, Attempt | NotRanked]:
         candidate = Candidate.model_validate_json(read_text(path))
     except ValidationError as error:
         raise ResultsError(f"{path}: {problems(error)}") from error
-    if candidate.outcome != "measured":
+    if candidate.outcome not in {"measured", "invalid"}:
         return candidate, _not_ranked(candidate, candidate.outcome, candidate.reason)
     try:
         runs = _read_runs(path.parent, candidate.mode)
     except ResultsError as error:
         return candidate, _not_ranked(candidate, "failed", str(error))
-    if reasons := [reason for run in runs if run.stats.valid is not True for reason in _reasons(run)]:
-        return candidate, _not_ranked(candidate, "invalid", "; ".join(reasons))
+    reasons = [reason for run in runs if run.stats.valid is not True for reason in _reasons(run)]
+    if reasons or candidate.outcome == "invalid":
+        return candidate, _not_ranked(candidate, "invalid", "; ".join(reasons) or candidate.reason)
     return candidate, Attempt(path.parent, candidate, runs)
 
 
