@@ -136,10 +136,13 @@ def _name(each: NotRanked) -> str:
 
 
 def _drift(ranking: Ranking) -> str:
-    floor = f"Differences inside the noise floor of {wording.noise_floor(ranking.noise_floor)} are none."
+    known = ranking.noise_floor.factor is not None
+    floor = (
+        f"Differences inside the noise floor of {wording.noise_floor(ranking.noise_floor)} are none." if known else ""
+    )
     if ranking.drift is None:
-        return f"Drift is unknown: it takes a valid baseline before the candidates and one after them. {floor}"
-    return f"Drift: the first baseline over the last one is {wording.speedup(ranking.drift)}. {floor}"
+        return f"Drift is unknown: it takes a valid baseline before the candidates and one after them. {floor}".strip()
+    return f"Drift: the first baseline over the last one is {wording.speedup(ranking.drift)}. {floor}".strip()
 
 
 def _choice(ranking: Ranking) -> str:
