@@ -142,7 +142,9 @@ def _drift(ranking: Ranking) -> str:
     )
     if ranking.drift is None:
         return f"Drift is unknown: it takes a valid baseline before the candidates and one after them. {floor}".strip()
-    return f"Drift: the first baseline over the last one is {wording.speedup(ranking.drift)}. {floor}".strip()
+    return (
+        f"Drift: the first baseline over the one furthest from it is {wording.speedup(ranking.drift)}. {floor}".strip()
+    )
 
 
 def _choice(ranking: Ranking) -> str:

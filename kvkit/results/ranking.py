@@ -56,10 +56,11 @@ class Ranking:
     not_ranked: tuple[NotRanked, ...]
     baselines: int
     drift: Speedup | None
-    """The first baseline's TTFT over the last one's: what changed while the candidates were measured, or between two
-    days of it. `None`: there are no two."""
+    """The first baseline's TTFT over that of the one furthest from it: what changed while the candidates were measured,
+    or between two days of it. `None`: there are no two."""
     noise_floor: NoiseFloor
-    """The larger of the baselines' own and the drift: differences inside it are none."""
+    """Differences inside it are none. It is the drift: two measurements of the same round, each of a service that was
+    started for it, as those of two candidates are. Without one, it is the A/A comparison within the only baseline."""
     choice: Choice
 
 
@@ -76,8 +77,8 @@ def rank(folder: Path) -> Ranking:
         ResultsError: the folder is no sweep's, or SciPy is not installed.
     """
     sweep = _of_one_kind(read_sweep(folder))
-    drift = _ratio(sweep.baselines[:1], sweep.baselines[-1:]) if len(sweep.baselines) > 1 else None
-    floor = _floor(sweep, drift)
+    drift = _drift(sweep.baselines)
+    floor = NoiseFloor(drift) if drift else NoiseFloor.of([run for each in sweep.baselines for run in each.runs])
     standings = _standings(sweep, floor)
     return Ranking(
         folder=folder,
@@ -118,9 +119,9 @@ def _strange(attempt: Attempt, newest: Attempt) -> str | None:
     return f"{silent[0]}: no cache-hit round has a time to first token" if silent else None
 
 
-def _floor(sweep: Sweep, drift: Speedup | None) -> NoiseFloor:
-    known = [NoiseFloor.of([run for baseline in sweep.baselines for run in baseline.runs]), NoiseFloor(drift)]
-    return max(known, key=lambda floor: floor.factor or 0)
+def _drift(baselines: Sequence[Attempt]) -> Speedup | None:
+    found = [_ratio(baselines[:1], [later]) for later in baselines[1:]]
+    return max(found, key=lambda ratio: NoiseFloor(ratio).factor or 0, default=None)
 
 
 def _standings(sweep: Sweep, floor: NoiseFloor) -> tuple[Standing, ...]:

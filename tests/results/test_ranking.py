@@ -87,6 +87,23 @@ def test_a_difference_inside_the_drift_is_none(tmp_path: Path) -> None:
     assert standing(ranking, SMALL).verdict == "no_different"
 
 
+def test_of_several_baselines_the_furthest_counts(tmp_path: Path) -> None:
+    write_baselines(tmp_path, 1.0, 1.1)
+    write_attempt(tmp_path, {}, mode="baseline", hit_ttft_s=0.8, minute=30)
+    write_attempt(tmp_path, STORE, minute=1)
+    drift = rank(tmp_path).drift
+    assert drift is not None
+    assert drift.ratio == pytest.approx(1 / 0.8)
+
+
+def test_a_single_baseline_gives_the_noise_floor_of_its_own_rounds(tmp_path: Path) -> None:
+    write_attempt(tmp_path, {}, mode="baseline", records=eight(1, 1.0) + eight(2, 1.2))
+    write_attempt(tmp_path, STORE, minute=1)
+    ranking = rank(tmp_path)
+    assert ranking.drift is None
+    assert ranking.noise_floor.factor == pytest.approx(1.2)
+
+
 def test_the_same_difference_without_drift_is_one(tmp_path: Path) -> None:
     write_baselines(tmp_path)
     write_attempt(tmp_path, STORE, hit_ttft_s=0.25, minute=1)
