@@ -378,6 +378,9 @@ def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")]
     return Ending.DONE
 
 
+app.command("kvkit.commands.rank:rank", name="rank")
+
+
 def _refuse(message: str) -> Ending:
     print(message, file=sys.stderr)
     return Ending.WRONG_INPUT

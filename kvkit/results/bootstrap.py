@@ -101,9 +101,50 @@ def estimate(baseline: Sequence[float], with_cache: Sequence[float], ratios: Seq
     ]
 
 
-def expanded_level(n: int) -> float:
-    """The level that a percentile interval of `n` values must be asked for to cover `CONFIDENCE`."""
-    t = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+def stratified_speedup(
+    strata: Sequence[tuple[Sequence[float], Sequence[float]]], *, comparisons: int = 1
+) -> Speedup | None:
+    """The geometric mean over strata (scenarios) of their ratios of medians, so that each weighs the same.
+
+    Pairs are drawn with replacement within each stratum; else as `estimate`, with the level of the smallest stratum.
+    Each must have `MIN_PAIRS` for an interval.
+
+    Args:
+        strata: paired times as (numerator, denominator).
+        comparisons: how many such intervals are to hold together with 95 %; each is taken at 1 - 0.05 / comparisons
+            (Bonferroni).
+    """
+    if not all(len(slow) for slow, _ in strata) or not strata:
+        return None
+    times = [(np.asarray(slow, dtype=float), np.asarray(fast, dtype=float)) for slow, fast in strata]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.exp(np.mean([np.log(ratio_of_medians(*each)) for each in times]))
+        interval = None
+        smallest = min(len(slow) for slow, _ in strata)
+        if smallest >= MIN_PAIRS:
+            resampled = np.exp(np.mean([_resampled_logs(*each, stratum) for stratum, each in enumerate(times)], axis=0))
+            tail = (1 - expanded_level(smallest, 1 - (1 - CONFIDENCE) / comparisons)) / 2
+            interval = _interval(*np.quantile(resampled, [tail, 1 - tail]))
+    return Speedup(float(ratio), interval, sum(len(slow) for slow, _ in strata)) if isfinite(ratio) else None
+
+
+def _resampled_logs(slow: Values, fast: Values, stratum: int) -> Values:
+    """Log ratios of medians of the resamples of one stratum, drawn apart from those of the others."""
+    return stats.bootstrap(
+        (slow, fast),
+        lambda slow, fast, axis=-1: np.log(ratio_of_medians(slow, fast)),
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, _BATCH_VALUES // len(slow)),
+        method="percentile",
+        rng=np.random.default_rng([SEED, stratum]),
+    ).bootstrap_distribution
+
+
+def expanded_level(n: int, confidence: float = CONFIDENCE) -> float:
+    """The level that a percentile interval of `n` values must be asked for to cover `confidence`."""
+    t = stats.t.ppf((1 + confidence) / 2, n - 1)
     return float(1 - 2 * stats.norm.cdf(-sqrt(n / (n - 1)) * t))
 
 

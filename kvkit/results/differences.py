@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,15 @@ def other_conditions(one: RunStats, other: RunStats) -> tuple[str, ...]:
     return tuple(difference.name for difference in found)
 
 
+def measured_otherwise(ours: Sequence[RunStats], theirs: Sequence[RunStats]) -> tuple[str, ...]:
+    """Names of what differs between two sets of runs, a scenario each, besides the settings that are compared.
+
+    The seed may differ, as in `other_conditions`, and so may the connector, which is one of the settings.
+    """
+    found = _between(*({run.scenario: _conditions_of_a_setting(run) for run in runs} for runs in (ours, theirs)))
+    return tuple(difference.name for difference in found)
+
+
 def unfair(found: tuple[Difference, ...], with_cache: RunStats, baseline: RunStats) -> tuple[str, ...]:
     """Reasons why the two runs cannot be held against each other although they sent the same workload."""
     reasons = [str(difference) for difference in found if difference.name in _MUST_BE_EQUAL]
@@ -100,6 +109,12 @@ def _conditions(stats: RunStats) -> dict[str, Any]:
         "engine": {"version": engine.version, "model": engine.model, "connector": engine.connector},
         "isolation": [summary.isolation for summary in stats.rounds],
     }
+
+
+def _conditions_of_a_setting(stats: RunStats) -> dict[str, Any]:
+    conditions = _conditions(stats)
+    del conditions["engine"]["connector"]
+    return conditions | {"concurrency": stats.config.get("test", {}).get("concurrency")}
 
 
 def _settings(stats: RunStats) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +166,41 @@ def write_pair_of_runs(
     rounds = [summary(cold), summary(fast, 2, **(loaded | (hit or {})))]
     told = {"workload": sent, "provenance": provenance(started, connector="LMCacheMPConnector")}
     write_run(folder, run_stats("with-cache", rounds, **(told | overrides)), cold + fast)
+
+
+def write_attempt(
+    sweep: Path,
+    settings: dict[str, Any],
+    *,
+    mode: Mode = "with-cache",
+    hit_ttft_s: float = 0.25,
+    turned: int = 0,
+    minute: int = 0,
+    outcome: str = "measured",
+    reason: str = "",
+    scenarios: Sequence[str] = ("cold_start",),
+    records: Sequence[Record] | None = None,
+    **overrides: Any,
+) -> Path:
+    """One attempt at a candidate, begun `minute` minutes after `STARTED`; its folder.
+
+    Where it was measured, it has eight requests a scenario, which take 1 s in round 1 and `hit_ttft_s` in round 2.
+    `records` are others in their place, of rounds 1 and 2.
+    """
+    started = STARTED + timedelta(minutes=minute)
+    key = hashlib.sha256(json.dumps([mode, settings]).encode()).hexdigest()[:12]
+    folder = sweep / f"{key}_{minute}"
+    folder.mkdir(parents=True)
+    told = {"schema": 1, "key": key, "mode": mode, "settings": settings, "outcome": outcome, "reason": reason}
+    (folder / "candidate.json").write_text(json.dumps(told | {"started": started.isoformat()}))
+    if outcome not in {"measured", "invalid"}:
+        return folder
+    sent = list(records or eight(1, 1.0) + eight(2, hit_ttft_s, turned=turned))
+    numbers = sorted({record.round for record in sent})
+    judged = {"valid": outcome == "measured", "invalid_reasons": (reason,) if reason else ()}
+    rounds = [summary([record for record in sent if record.round == number], number, **judged) for number in numbers]
+    for scenario in scenarios:
+        facts = {"scenario": scenario, "workload": workload(f"sha256:{minute}", seed=minute)}
+        stats = run_stats(mode, rounds, **({"provenance": provenance(started)} | facts | overrides))
+        write_run(folder, stats, sent)
+    return folder
