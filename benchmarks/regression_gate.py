@@ -1,6 +1,6 @@
 """How often `kvkit history` and `kvkit gate` catch a regression that is known, and pass where there is none.
 
-    python benchmarks/regression_gate.py [--series 20] [--jobs 8]
+    python benchmarks/regression_gate.py [--series 10] [--jobs 6]
 
 Each series is ten runs of the emulated engine, measured as a user does: the client over real HTTP, a cold and a hit
 round of 30 prompts, other prompts in each run. From the sixth run on, everything the engine does takes 10 % longer, or
@@ -14,7 +14,7 @@ each request too (sigma 5 %). Then, as a user would after the fact and as CI wou
 Of the series with a regression the trend and the gate over five runs are to catch at least 93 of 100 rounds; of those
 without, they are to pass at least 93. One run is judged too, and may be told to be too little; it must not be wrong
 more often. Ends with 1 when that does not hold. Runs go on side by side, asleep for most of the time; on two idle
-cores 2 x 20 series take about five minutes.
+cores 2 x 10 series take about six minutes.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ PROMPT_TOKENS = 575
 BLOCK_TOKENS = 16
 LOADED_TOKENS = (PROMPT_TOKENS - 1) // BLOCK_TOKENS * BLOCK_TOKENS
 KV_BYTES_PER_TOKEN = 1000
-PREFILL_S = 0.12
-HIT_S = 0.06
+PREFILL_S = 0.2
+HIT_S = 0.1
 QUIET_POLL_S = 0.05
 
 
@@ -195,8 +195,8 @@ def report(name: str, told: list[Told], *, planted: bool) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--series", type=int, default=20, help="series of ten runs, with a regression and without")
-    parser.add_argument("--jobs", type=int, default=8, help="series that go on side by side")
+    parser.add_argument("--series", type=int, default=10, help="series of ten runs, with a regression and without")
+    parser.add_argument("--jobs", type=int, default=6, help="series that go on side by side")
     arguments = parser.parse_args()
     servers.wait_quiet = functools.partial(quiet.wait_quiet, poll_s=QUIET_POLL_S)  # type: ignore[attr-defined]
     with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("fork")) as pool:

@@ -43,7 +43,12 @@ def draw_trends(trends: Sequence[Trend], file: Path) -> None:
 
 def _panel(trend: Trend) -> alt.LayerChart | alt.FacetChart:
     base = alt.Chart(alt.InlineData(values=list(_rows(trend)))).encode(
-        x=alt.X("started:T", title=None, axis=alt.Axis(format="%Y-%m-%d %H:%M", labelAngle=-30, tickCount=6)),
+        x=alt.X(
+            "started:T",
+            title=None,
+            scale=alt.Scale(type="utc", padding=12),
+            axis=alt.Axis(format="%Y-%m-%d %H:%M", labelAngle=-30, tickCount=6),
+        ),
         color=alt.Color("side:N", scale=alt.Scale(domain=["before", "after"], range=[_BLUE, _ORANGE]), legend=None),
     )
     scale = alt.Scale(zero=False)
