@@ -45,7 +45,8 @@ def gate(
     max_ttft_regression
         The limit, such as 5%: no change passes, a rise of twice the limit is caught.
     stats
-        Stats files that are judged, or globs of them. Without it: the newest run in the results folder.
+        Stats files that are judged, or globs of them. Without it: the newest run in the results folder, or all runs of
+        the newest cycle.
     against
         last, last:N (the last N comparable runs) or a run id; `kvkit history` lists them.
     results_dir

@@ -115,7 +115,7 @@ def _history(results_dir: Path, found: Found, entries: Mapping[str, Entry], noti
 def _left_out(found: Found) -> list[str]:
     if not found.candidates:
         return []
-    return [f"{len(found.candidates)} candidates of sweeps over settings are left out: each was measured with others"]
+    return [f"left out are candidates of sweeps over settings, each with settings of its own: {len(found.candidates)}"]
 
 
 def _changes(now: Mapping[str, Entry], before: Mapping[str, Entry]) -> list[str]:

@@ -98,7 +98,7 @@ def regressions(patterns: Sequence[str] | None, against: Against, results_dir: P
     """Hold runs against earlier ones, those of one scenario, mode and workload together.
 
     Args:
-        patterns: stats files, or globs of them. `None`: the newest run of the results folder, all its scenarios.
+        patterns: stats files, or globs of them. `None`: the newest run, or the newest cycle, of the results folder.
         against: which runs of the results folder stand for how it was.
         results_dir: the folder with the history.
 
@@ -115,12 +115,16 @@ def regressions(patterns: Sequence[str] | None, against: Against, results_dir: P
 
 
 def _newest(history: History) -> list[PastRun]:
+    """The newest run with all its scenarios; where it lies in a folder of its own, as a cycle's, all runs of it."""
     if not history.runs:
         raise ResultsError(
             f"{history.results_dir}: holds no run that can be read "
-            f"({len(history.not_read)} files cannot: kvkit history names them)"
+            f"(files that cannot: {len(history.not_read)}; kvkit history names them)"
         )
-    return [run for run in history.runs if run.run_id == history.runs[-1].run_id]
+    newest = history.runs[-1]
+    if newest.path.parent == history.results_dir:
+        return [run for run in history.runs if run.run_id == newest.run_id]
+    return [run for run in history.runs if run.path.parent == newest.path.parent]
 
 
 def _hold(now: tuple[PastRun, ...], against: Against, history: History) -> Regression:

@@ -9,7 +9,10 @@ import pytest
 from kvkit.history.against import Against
 from kvkit.history.regression import Regression, regressions
 from kvkit.results.errors import ResultsError
+from kvkit.results.stats import Mode
 from tests.history.runs import run_id, write_past_run
+
+MODES: tuple[Mode, ...] = ("baseline", "with-cache")
 
 
 def held(folder: Path, given: Path, against: str = "last") -> Regression:
@@ -124,9 +127,17 @@ def test_without_files_the_newest_run_is_taken_with_all_its_scenarios(tmp_path: 
     ]
 
 
+def test_without_files_a_cycle_is_taken_with_both_modes(tmp_path: Path) -> None:
+    for day in (1, 2):
+        for mode in MODES:
+            write_past_run(tmp_path / f"cycle_{day}", day, mode=mode)
+    found = regressions(None, Against.parse("last"), tmp_path)
+    assert [(one.mode, before(one)) for one in found] == [(mode, [run_id(1)]) for mode in MODES]
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "foreign.json").write_text("{}")
-    with pytest.raises(ResultsError, match=r"holds no run that can be read \(1 files cannot"):
+    with pytest.raises(ResultsError, match=r"holds no run .* \(files that cannot: 1; kvkit history names them"):
         regressions(None, Against.parse("last"), tmp_path)
 
 

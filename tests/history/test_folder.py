@@ -128,7 +128,7 @@ def test_candidates_of_a_sweep_over_settings_are_no_history(tmp_path: Path) -> N
     write_past_run(tmp_path, 2)
     history = read_history(tmp_path)
     assert [run.run_id for run in history.runs] == [run_id(2)]
-    assert history.notices == ("1 candidates of sweeps over settings are left out: each was measured with others",)
+    assert history.notices == ("left out are candidates of sweeps over settings, each with settings of its own: 1",)
 
 
 def test_files_that_kvkit_writes_beside_runs_are_nothing_to_name(tmp_path: Path) -> None:

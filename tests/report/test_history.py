@@ -63,8 +63,8 @@ def test_machines_are_told_the_same(tmp_path: Path) -> None:
 
 
 def test_a_trend_draws_intervals_to_one_scale_and_the_shift_between_runs(trend: Trend) -> None:
-    # Eight requests spread from -7 to +7 %: the scale is 0.93 x 990.0 to 1.07 x 1,102.2 ms, over 48 columns. The first of
-    # these runs reaches from 925.4 (column 1) over 995.0 (14) to 1,064.7 ms (26).
+    # Eight requests spread from -7 to +7 %: the scale is 0.93 x 990.0 to 1.07 x 1,102.2 ms, over 48 columns. The first
+    # of these runs reaches from 925.4 (column 1) over 995.0 (14) to 1,064.7 ms (26).
     assert trend_lines(trend)[5:9] == [
         "2026-11-26 20:00  04aaaaaa       995.0   |------------o-----------|",
         "2026-11-27 20:00  05aaaaaa     1,008.0     |------------o------------|",
