@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 from kvkit.history.past import PastRound, PastRun
 from kvkit.results.differences import since
-from kvkit.results.speedup import CONFIDENCE, Interval
+from kvkit.results.speedup import Interval
 from kvkit.results.stats import Mode, RoundName
 
-MIN_RUNS = 8
-"""With fewer, no order of the figures is so rare that it could not be chance: of seven, the best split of a clean shift
-comes up by chance in 2 of 35 orders or more."""
+LEVEL = 0.02
+"""A shift is called where chance makes one as large in at most so many series without any. Stricter than the usual 5 %,
+because three scenarios in two modes and two rounds are twelve trends on one screen."""
+
+MIN_RUNS = 9
+"""With fewer, no order of the figures is so rare: of eight, those of a clean shift split as well in 2 of the 70 ways to
+take four of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +104,14 @@ def _trend(number: int, runs: Sequence[PastRun], told_apart: tuple[str, ...]) ->
 
 
 def _shift(points: Sequence[Point]) -> Shift | None:
-    """The largest one, where it is none that chance makes in more than 5 of 100 series without a change."""
+    """The largest one, where chance does not make one as large too often."""
     if len(points) < MIN_RUNS:
         return None
     from kvkit.history.intervals import best_split, ratio_between_runs  # noqa: PLC0415 - SciPy is slow to import
 
     figures = [point.round.ttft_ms for point in points if point.round.ttft_ms]
     split = best_split(figures)
-    if split.chance > 1 - CONFIDENCE:
+    if split.chance > LEVEL:
         return None
     ratio, interval = ratio_between_runs(figures[split.at :], figures[: split.at])
     return Shift(points[split.at].run, ratio, interval, split.chance)

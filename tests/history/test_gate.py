@@ -172,8 +172,8 @@ def test_a_run_without_rounds_does_not_pass(tmp_path: Path) -> None:
 
 def test_the_worst_case_decides(tmp_path: Path) -> None:
     for day in range(6):
-        write_past_run(tmp_path / "a", day)
-        write_past_run(tmp_path / "b", day, scenario="multi_turn_conversation", pace=2.0 if day == 5 else 1.0)
+        write_past_run(tmp_path, day)
+        write_past_run(tmp_path, day, scenario="multi_turn_conversation", pace=2.0 if day == 5 else 1.0)
     judged = gate(tmp_path)
     assert [outcome for _, outcome in outcomes(judged)] == ["pass", "pass", "regression", "regression"]
     assert judged.outcome == "regression"

@@ -33,10 +33,15 @@ def test_a_series_without_a_change_has_no_shift(tmp_path: Path) -> None:
     assert drawn(tmp_path).judged
 
 
-def test_seven_runs_are_too_few(tmp_path: Path) -> None:
-    write_series(tmp_path, rise=0.5, changed=4, days=7)
+def test_eight_runs_are_too_few(tmp_path: Path) -> None:
+    write_series(tmp_path, rise=0.5, changed=4, days=8)
     assert drawn(tmp_path).shift is None
     assert not drawn(tmp_path).judged
+
+
+def test_nine_runs_are_enough_for_a_clean_shift(tmp_path: Path) -> None:
+    write_series(tmp_path, rise=0.5, changed=4, days=9)
+    assert drawn(tmp_path).shift is not None
 
 
 def test_invalid_runs_are_shown_and_count_for_nothing(tmp_path: Path) -> None:

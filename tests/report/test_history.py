@@ -91,7 +91,7 @@ def test_a_trend_of_one_invalid_run_is_drawn(tmp_path: Path) -> None:
     write_past_run(tmp_path, 1, valid=False)
     told = shown(lambda console: print_trends(trends(read_history(tmp_path).runs), console))
     assert "INVALID" in told
-    assert "No shift can be told from 0 runs that count: at least 8 are needed." in told
+    assert "No shift can be told from 0 runs that count: at least 9 are needed." in told
 
 
 def test_a_regression_stands_beside_both_medians(tmp_path: Path) -> None:
