@@ -27,7 +27,7 @@ def print_history(history: History, runs: Sequence[PastRun], console: Console) -
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     table = Table(
-        title=f"{len(runs)} of {len(history.runs)} runs in {for_terminal(str(history.results_dir))}",
+        title=Text(line(f"{len(runs)} of {len(history.runs)} runs in {history.results_dir}")),
         title_justify="left",
         box=box.HEAVY_HEAD if console.is_terminal else box.ASCII,
     )

@@ -51,6 +51,12 @@ def test_a_run_is_a_line_and_bad_files_follow(tmp_path: Path) -> None:
     assert rest.startswith(f"Not read: {tmp_path}/foreign [2J.json: key schema is missing")
 
 
+def test_a_folders_name_is_no_markup(tmp_path: Path) -> None:
+    (tmp_path / "[red]").mkdir()
+    history = read_history(tmp_path / "[red]")
+    assert shown(lambda console: print_history(history, (), console)).startswith(f"0 of 0 runs in {tmp_path}/[red]")
+
+
 def test_machines_are_told_the_same(tmp_path: Path) -> None:
     write_series(tmp_path, rise=0.10)
     (tmp_path / "foreign.json").write_text("{}")
