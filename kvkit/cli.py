@@ -11,6 +11,9 @@ import cyclopts
 from cyclopts import Parameter
 
 from kvkit import __version__
+from kvkit.commands.compare import compare
+from kvkit.commands.gate import gate
+from kvkit.commands.history import history
 from kvkit.emulator.errors import EmulatorError
 from kvkit.emulator.settings import EmulatorSettings
 from kvkit.ending import Ending
@@ -183,40 +186,9 @@ def prove(*, config: Path, json: Annotated[bool, Parameter(negative=())] = False
     return proving.run(loaded, reporter=proof_reporter(json=json))
 
 
-@app.command
-def compare(
-    *,
-    with_cache_stats: Annotated[list[str], Many],
-    baseline_stats: Annotated[list[str], Many],
-    output: Annotated[list[Path], Many] = [Path("comparison_report.md")],  # noqa: B006 - cyclopts shows it
-    generate_charts: Annotated[bool, Parameter(negative=())] = False,
-) -> Ending:
-    """Compare the two modes, paired by request, and write the report.
-
-    Parameters
-    ----------
-    with_cache_stats
-        Stats files of the with-cache runs, or globs of them; result files of `vllm bench serve` and exports too.
-    baseline_stats
-        Stats files of the baseline runs, or globs of them, likewise.
-    output
-        Reports: .md is Markdown, .html one file with interactive charts, which needs `pip install 'kvkit[charts]'`.
-    generate_charts
-        Also draw charts (PNG and SVG) beside the first report; needs the same extra.
-    """
-    from kvkit.report.errors import ReportError
-    from kvkit.report.files import write_reports
-    from kvkit.report.terminal import print_comparison
-    from kvkit.results.comparison import compare as compare_runs
-    from kvkit.results.errors import ResultsError
-
-    try:
-        comparison = compare_runs(with_cache_stats, baseline_stats)
-        written = write_reports(comparison, output, charts=generate_charts)
-    except (ResultsError, ReportError) as error:
-        return _refuse(str(error))
-    print_comparison(comparison, output, len(written) - len(output))
-    return Ending.INVALID if comparison.verdict.effect == "invalid" else Ending.DONE
+app.command(compare)
+app.command(history)
+app.command(gate)
 
 
 @app.command

@@ -6,8 +6,9 @@ import re
 
 from markupsafe import Markup
 
-_HIDDEN = r"\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-"""Control characters, separators and marks that change a text's direction; not the end of a line."""
+_HIDDEN = r"\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
+"""Control characters, separators, marks that change a text's direction, and halves of characters, which JSON can hold
+and no file or terminal takes; not the end of a line."""
 
 _NOT_ON_ONE_LINE = re.compile(rf"[\s{_HIDDEN}]+")
 _NOT_FOR_A_TERMINAL = re.compile(f"[{_HIDDEN}]+")

@@ -89,6 +89,16 @@ def measured_otherwise(ours: Sequence[RunStats], theirs: Sequence[RunStats]) -> 
     return tuple(difference.name for difference in found)
 
 
+def since(now: Mapping[str, Any], before: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs between settings as they are now and as they were, each by its dotted name as one line."""
+    return tuple(_before_and_now(one) for one in _between(now, before))
+
+
+def changed_settings(now: RunStats, before: RunStats) -> tuple[str, ...]:
+    """The same of all settings of two runs of one mode. The seed is none."""
+    return tuple(_before_and_now(one) for one in differences(now, before) if one.name != "config.test.seed")
+
+
 def unfair(found: tuple[Difference, ...], with_cache: RunStats, baseline: RunStats) -> tuple[str, ...]:
     """Reasons why the two runs cannot be held against each other although they sent the same workload."""
     reasons = [str(difference) for difference in found if difference.name in _MUST_BE_EQUAL]
@@ -100,6 +110,11 @@ def unfair(found: tuple[Difference, ...], with_cache: RunStats, baseline: RunSta
                 f"round {summary.round}: isolation {summary.isolation} with cache, {other.isolation} in the baseline"
             )
     return tuple(reasons)
+
+
+def _before_and_now(found: Difference) -> str:
+    """Of a difference between two runs of one mode, of which the first is the newer one."""
+    return f"{found.name} {found.baseline or 'absent'} before, {found.with_cache or 'absent'} now"
 
 
 def _conditions(stats: RunStats) -> dict[str, Any]:

@@ -50,6 +50,8 @@ def read_stats(path: Path) -> RunStats:
             f"{path}:{error.lineno}: no JSON document ({error.msg}, column {error.colno}): "
             "cut off, or not a stats file (theirs are named *_stats_*.json)"
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
+        raise ResultsError(f"{path}: JSON that no run wrote ({error}): not a stats file") from error
     _check_is_ours(path, data)
     try:
         return RunStats.model_validate(data)
@@ -99,7 +101,7 @@ def _check_is_ours(path: Path, data: Any) -> None:
         raise ResultsError(f"{path}: key schema is missing: not a stats file (theirs are named *_stats_*.json)")
     if data["schema"] != 1:
         raise ResultsError(
-            f"{path}: key schema: found {data['schema']!r}, this kvkit reads 1: "
+            f"{path}: key schema: found {_shorten(data['schema'])}, this kvkit reads 1: "
             "use the kvkit that wrote the file, or a newer one"
         )
 

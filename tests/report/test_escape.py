@@ -62,5 +62,9 @@ def test_a_terminal_gets_no_commands() -> None:
     )
 
 
+def test_half_a_character_reaches_no_terminal() -> None:
+    assert for_terminal("half \ud800 of one") == "half   of one"
+
+
 def test_a_message_of_several_lines_keeps_them() -> None:
     assert for_terminal("first\n  second") == "first\n  second"

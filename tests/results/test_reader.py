@@ -51,6 +51,8 @@ def without(key: str) -> Callable[[str], str]:
             ":21: no JSON document (Expecting property name enclosed in double quotes, column 5): "
             "cut off, or not a stats file (theirs are named *_stats_*.json)",
         ),
+        (lambda _: "[" * 100_000, "JSON that no run wrote (maximum recursion depth exceeded"),
+        (lambda _: "1" * 5_000, "JSON that no run wrote (Exceeds the limit (4300 digits)"),
         (lambda _: "[]", "key schema is missing: not a stats file (theirs are named *_stats_*.json)"),
         (lambda _: '{"a": 1}', "key schema is missing: not a stats file (theirs are named *_stats_*.json)"),
         (
