@@ -11,6 +11,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from kvkit import __version__
+from kvkit.commands.watch import watch
 from kvkit.emulator.errors import EmulatorError
 from kvkit.emulator.settings import EmulatorSettings
 from kvkit.ending import Ending
@@ -376,6 +377,9 @@ def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")]
 
     serve(settings or EmulatorSettings())
     return Ending.DONE
+
+
+app.command(watch)
 
 
 def _refuse(message: str) -> Ending:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -69,7 +70,7 @@ class MovingProgress:
         assert self._live is not None
         self._drawn_s = time.monotonic()
         figures, elapsed_s = self._round.figures(), self._drawn_s - self._began_s
-        bar = ProgressBar(total=figures.total, completed=figures.ended, width=_BAR_WIDTH)
+        bar = Padding(ProgressBar(total=figures.total, completed=figures.ended, width=_BAR_WIDTH), (0, 0, 0, 2))
         lines = (
             f"  {_place(figures, elapsed_s)}",
             f"  {_latency(figures)}; {_pace(figures)}; {figures.failed} failed",
