@@ -11,6 +11,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from kvkit import __version__
+from kvkit.commands.cycle import cycle
 from kvkit.commands.watch import watch
 from kvkit.emulator.errors import EmulatorError
 from kvkit.emulator.settings import EmulatorSettings
@@ -379,6 +380,7 @@ def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")]
     return Ending.DONE
 
 
+app.command(cycle)
 app.command(watch)
 
 

@@ -10,8 +10,9 @@ Whoever runs the playbook sees them, `ansible-playbook` and `kvkit cycle` alike:
         poll_s: 3
         limit_s: 7200                         # the task's `async`
 
-The result is the task's own. Where the environment variable KVKIT_STOP_FILE names a file that comes to be on the control
-node, the program is interrupted (SIGINT) and followed to its end. A lost connection is tried again until the limit.
+The result is the task's own. Where the environment variable KVKIT_STOP_FILE names a file that comes to be on the
+control node, the program is interrupted (SIGINT) and followed to its end. A lost connection is tried again until the
+limit.
 """
 
 from __future__ import annotations
@@ -93,8 +94,8 @@ class ActionModule(ActionBase):
                 return
             self._offset += len(to_bytes(whole, errors="surrogate_or_strict"))
             for line in whole.splitlines():
-                printable = "".join(char if char.isprintable() else " " for char in line)
-                display.display(f"{self._host} | {printable}".rstrip())
+                if printable := "".join(char if char.isprintable() else " " for char in line).rstrip():
+                    display.display(f"{self._host} | {printable}")
 
     def _interrupt_if_asked(self, pid_file: str) -> None:
         if self._stop_file and not self._stopped and os.path.exists(self._stop_file):
