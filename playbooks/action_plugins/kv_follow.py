@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from contextlib import suppress
 from typing import Any
 
 from ansible.module_utils.common.text.converters import to_bytes
@@ -64,7 +65,8 @@ class ActionModule(ActionBase):
                 self._interrupt_if_asked(asked["pid_file"])
             except Exception as error:  # whatever a connection plugin raises; the program runs on without it
                 display.vv(f"{self._host}: {error}; trying again")
-                self._connection.reset()
+                with suppress(Exception):
+                    self._connection.reset()
             if time.monotonic() > last_s:
                 return {"failed": True, "msg": f"no end within {asked['limit_s']} s, and no contact since"}
             time.sleep(asked["poll_s"])
