@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import ansible_runner
 
 from kvkit.cycle_events import Events, Outcome, conclude
 from kvkit.ending import Ending
-from kvkit.report.cycling import CycleReporter
+from kvkit.report.cycling import CycleReporter, Happening
 
 _PLAYBOOK = Path("playbooks", "site.yml")
 
@@ -53,16 +53,16 @@ def run(asked: Asked, reporter: CycleReporter) -> Ending:
     Raises:
         CycleError: there are no playbooks, no Ansible, or an inventory or a file of variables is not there.
     """
-    clone = find_clone()
-    options = _options(asked)
+    clone, options = find_clone(), _options(asked)
+    listening = _Listening(reporter)
     with (
         TemporaryDirectory(prefix="kvkit-cycle-") as folder,
         _interruptions() as interruptions,
         _Playing(clone, Path(folder), options) as playing,
     ):
-        outcome = _tell(playing, interruptions, reporter)
+        outcome = _tell(playing, interruptions, listening)
     ending, words = conclude(outcome, playing.exit_code, playing.problem, interrupted=interruptions.count > 0)
-    reporter.ended(ending, words)
+    listening.ended(ending, words)
     return ending
 
 
@@ -183,9 +183,10 @@ class _Interruptions:
 
 @contextmanager
 def _interruptions() -> Iterator[_Interruptions]:
-    """Counts signals that ask for the end, instead of ending by them."""
+    """Counts signals that ask for the end, instead of ending by them. What is ignored (`nohup`) stays so."""
     counting = _Interruptions()
-    before = {number: signal.signal(number, counting) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, counting) for number in heard}
     try:
         yield counting
     finally:
@@ -193,20 +194,18 @@ def _interruptions() -> Iterator[_Interruptions]:
             signal.signal(number, handler)
 
 
-def _tell(playing: _Playing, interruptions: _Interruptions, reporter: CycleReporter) -> Outcome:
+def _tell(playing: _Playing, interruptions: _Interruptions, listening: _Listening) -> Outcome:
     """Hand on what happens, and interruptions to the playbook, until it has ended."""
     events, answered = Events(), 0
     for event in playing.events():
-        try:
-            for happening in events.take(event) if event is not None else ():
-                reporter.happened(happening)
-            reporter.passed()
-            if interruptions.count > answered:
-                answered += 1
-                _interrupt(playing, reporter, first=answered == 1)
-        except OSError:  # nobody reads any more: a closed pipe, a terminal that is gone
+        for happening in events.take(event) if event is not None else ():
+            listening.happened(happening)
+        listening.passed()
+        if listening.gone:
             playing.stop()
-            reporter = _Silent()
+        if interruptions.count > answered:
+            answered += 1
+            _interrupt(playing, listening, first=answered == 1)
     return events.outcome
 
 
@@ -222,10 +221,28 @@ def _interrupt(playing: _Playing, reporter: CycleReporter, *, first: bool) -> No
         reporter.notice("interrupted again: the playbook is ended where it stands")
 
 
-class _Silent:
-    """Tells nobody."""
+class _Listening:
+    """A reporter, until nobody reads any more: a closed pipe, a terminal that is gone."""
 
-    def happened(self, happening: object) -> None: ...
-    def passed(self) -> None: ...
-    def notice(self, text: str) -> None: ...
-    def ended(self, ending: Ending, words: str) -> None: ...
+    def __init__(self, reporter: CycleReporter) -> None:
+        self.gone = False
+        self._reporter = reporter
+
+    def happened(self, happening: Happening) -> None:
+        self._try(lambda: self._reporter.happened(happening))
+
+    def passed(self) -> None:
+        self._try(self._reporter.passed)
+
+    def notice(self, text: str) -> None:
+        self._try(lambda: self._reporter.notice(text))
+
+    def ended(self, ending: Ending, words: str) -> None:
+        self._try(lambda: self._reporter.ended(ending, words))
+
+    def _try(self, tell: Callable[[], None]) -> None:
+        try:
+            if not self.gone:
+                tell()
+        except OSError:
+            self.gone = True
