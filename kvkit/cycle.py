@@ -213,8 +213,8 @@ def _interrupt(playing: _Playing, reporter: CycleReporter, *, first: bool) -> No
     if first:
         playing.stop()
         reporter.notice(
-            "interrupted: the step that is under way ends, then the playbook puts the service back into the mode in "
-            "which it was found. Ctrl-C again leaves it as it is"
+            "interrupted: what runs now ends, then the playbook puts the service back as it was found; "
+            "Ctrl-C again leaves it as it is"
         )
     else:
         playing.kill()

@@ -121,8 +121,7 @@ def _pace(figures: RunningFigures) -> str:
 def _cached(figures: RunningFigures) -> str:
     if figures.cached_tokens is None:
         return f"cached tokens {wording.UNKNOWN}"
-    share, of = wording.share(figures.cached_ratio), wording.count(figures.prompt_tokens)
-    return f"cached {wording.count(figures.cached_tokens)} of {of} prompt tokens ({share})"
+    return f"cached {wording.share(figures.cached_ratio)} of {wording.count(figures.prompt_tokens)} prompt tokens"
 
 
 def _place(figures: RunningFigures, elapsed_s: float) -> str:

@@ -77,7 +77,7 @@ def test_a_run_is_told_in_the_guides_order(screen_clock: Clock) -> None:
         "",
         "Round 1/2 - Cold Start",
         "  Progress 1/1 after 0:00:00: TTFT mean 1,000.0 ms, p95 1,000.0 ms; 0.96 req/s; 0 failed; "
-        "cached 0 of 1,001 prompt tokens (0.0 %)",
+        "cached 0.0 % of 1,001 prompt tokens",
         "  Total requests: 1",
         "  Successful requests: 1",
         "  Mean TTFT: 1,000.0 ms",
@@ -87,7 +87,7 @@ def test_a_run_is_told_in_the_guides_order(screen_clock: Clock) -> None:
         "",
         "Round 2/2 - Cache Hit",
         "  Progress 1/1 after 0:00:00: TTFT mean 1,000.0 ms, p95 1,000.0 ms; 0.96 req/s; 0 failed; "
-        "cached 768 of 1,001 prompt tokens (76.7 %)",
+        "cached 76.7 % of 1,001 prompt tokens",
         "  Total requests: 1",
         "  Successful requests: 1",
         "  Mean TTFT: 160.0 ms",
