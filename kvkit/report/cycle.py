@@ -80,6 +80,8 @@ class _Printing:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._messages: list[str] = []
+        """Of failures that were told."""
 
     def notice(self, text: str) -> None:
         self._say(f"Note: {text}.", "yellow")
@@ -91,12 +93,16 @@ class _Printing:
             self._say(f"{happening.host} | {happening.line}", cut=cut)
             return
         self._say(f"FAILED on {happening.host}, {happening.stage}: {happening.task}", "bold red")
-        for line in happening.message.splitlines():
+        # The playbook repeats at its end what broke it off.
+        repeated = any(told in happening.message for told in self._messages)
+        self._messages.append(happening.message)
+        for line in ["as told above"] if repeated else happening.message.splitlines():
             self._say(f"  {line}", "red")
 
     def _say(self, line: str, style: str = "", *, cut: bool = False) -> None:
+        """In a terminal wrapped at words; a log's lines stay whole."""
         text = Text(for_terminal(line), style, overflow="ellipsis" if cut else None)
-        self._console.print(text, soft_wrap=not cut, no_wrap=cut)
+        self._console.print(text, soft_wrap=not self._console.is_terminal, no_wrap=cut)
 
 
 class CycleLines(_Printing):

@@ -89,6 +89,19 @@ def test_what_was_said_stays_above_it() -> None:
     assert "FAILED on gen, measure with-cache" in shown
 
 
+def test_what_the_playbook_repeats_at_its_end_is_not_told_twice() -> None:
+    again = Failed("verdict", "gen", "Nothing broke the cycle off", "gen: broken off: gen: ended with 3\nread on")
+    assert lines((*STORY[:8], again))[-4:-2] == [
+        "FAILED on gen, verdict: Nothing broke the cycle off",
+        "  as told above",
+    ]
+
+
+def test_a_terminal_wraps_at_words() -> None:
+    shown = screen((StageStarted("report"), Said("gen", "word " * 20)))
+    assert all(part in ("gen", "|", "word") for part in shown[: shown.index("Stage")].split())
+
+
 def test_many_hosts_are_counted_and_those_that_failed_are_named() -> None:
     hosts = [f"gpu-node-{number:02}" for number in range(20)]
     story: list[Happening] = [StageStarted("provision")]
