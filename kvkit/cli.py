@@ -14,6 +14,8 @@ from kvkit import __version__
 from kvkit.commands.compare import compare
 from kvkit.commands.gate import gate
 from kvkit.commands.history import history
+from kvkit.commands.cycle import cycle
+from kvkit.commands.watch import watch
 from kvkit.emulator.errors import EmulatorError
 from kvkit.emulator.settings import EmulatorSettings
 from kvkit.ending import Ending
@@ -351,6 +353,8 @@ def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")]
 
 
 app.command("kvkit.commands.rank:rank", name="rank")
+app.command(cycle)
+app.command(watch)
 
 
 def _refuse(message: str) -> Ending:

@@ -60,10 +60,23 @@ def play(
         *options,
         f"playbooks/{playbook}.yml",
     ]
+    return _run(command, environment or {}, timeout_s)
+
+
+def play_cycle(
+    inventory: Path | str, *, variables: Mapping[str, Any], environment: Mapping[str, str], timeout_s: float
+) -> Played:
+    """Run `kvkit cycle`, as `play` does a playbook."""
+    kvkit = str(Path(sys.executable).with_name("kvkit"))
+    options = [f"--inventory={inventory}", f"--extra-vars={json.dumps(dict(variables))}"]
+    return _run([kvkit, "cycle", *options], environment, timeout_s)
+
+
+def _run(command: list[str], environment: Mapping[str, str], timeout_s: float) -> Played:
     process = subprocess.Popen(
         command,
         cwd=PROJECT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **(environment or {})},
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -22,7 +22,10 @@ def call(*arguments: str) -> int:
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--help") == 0
     told = capsys.readouterr().out
-    assert all(command in told for command in ("run", "prove", "compare", "export", "init", "emulate", "Exit codes"))
+    assert "Exit codes" in told
+    assert all(
+        command in told for command in ("run", "cycle", "watch", "prove", "compare", "export", "init", "emulate")
+    )
 
 
 def test_init_writes_a_configuration_that_can_be_read(tmp_path: Path) -> None:
@@ -61,6 +64,10 @@ def test_init_leaves_an_existing_file_alone(tmp_path: Path, capsys: pytest.Captu
         ("export", "--stats", "none*.json", "--format", "csv", "--output", "none.csv"),
         ("emulate", "--block-size", "0"),
         ("prove", "--config", "none.yaml"),
+        ("watch",),
+        ("watch", "--config", "none.yaml"),
+        ("watch", "--metrics", "http://127.0.0.1:9/metrics", "--interval", "0"),
+        ("cycle", "--inventory", "none"),
         ("nonsense",),
     ],
 )

@@ -1,1 +1,1 @@
-"""Commands of the command line, one file a subject: they parse, call and print."""
+"""Commands, one a file: they parse, call and print. Heavy imports stand in the command that needs them."""

@@ -64,10 +64,10 @@ class Change:
         return sum(self.values[key] for key in told if all(label in key for label in wanted))
 
 
-async def read(http: httpx.AsyncClient, url: str, names: Names) -> Reading:
+async def read(http: httpx.AsyncClient, url: str, names: Names, *, timeout_s: float = READ_TIMEOUT_S) -> Reading:
     """Read a `/metrics` page. Never raises for what a server does: the reading says it."""
     try:
-        response = await http.get(url, timeout=READ_TIMEOUT_S)
+        response = await http.get(url, timeout=timeout_s)
     except (httpx.HTTPError, ValueError) as error:  # ValueError: no such host name can exist
         return Reading(problem=f"{url}: no answer ({error or type(error).__name__})")
     if response.status_code != 200:

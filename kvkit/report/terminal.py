@@ -5,12 +5,10 @@ Nothing is read as rich's markup, and text from servers is stripped of control c
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,18 +16,13 @@ from kvkit.config import Isolation
 from kvkit.report import wording
 from kvkit.report.escape import for_terminal
 from kvkit.report.progress import RunReporter
+from kvkit.report.round_progress import MovingProgress, ProgressLines, RoundProgress
 from kvkit.results.comparison import Comparison, RoundComparison
 from kvkit.results.effect import cache_effect
 from kvkit.results.record import Record
 from kvkit.results.stats import Engine, Mode, RoundSummary, RunStats
 from kvkit.results.summary import round_name
 from kvkit.results.verdict import Effect
-
-_REDRAW_S = 0.2
-"""At least so long between two drawings of the bar: drawing keeps the event loop from stamping tokens."""
-
-_PLAIN_STEPS = 10
-"""Lines of progress a round where there is no terminal."""
 
 _PLAIN_WIDTH = 160
 
@@ -59,7 +52,7 @@ class TerminalReporter:
     def __init__(self, console: Console, errors: Console) -> None:
         self._console = console
         self._errors = errors
-        self._progress: _Bar | _Lines = _Bar(console) if console.is_terminal else _Lines(console)
+        self._progress: RoundProgress = MovingProgress(console) if console.is_terminal else ProgressLines(console)
 
     def run_started(self, mode: Mode, engine: Engine, isolation: Isolation) -> None:
         self._say(f"Mode: {mode}", "bold")
@@ -79,7 +72,7 @@ class TerminalReporter:
         self._progress.start(requests)
 
     def request_ended(self, record: Record) -> None:
-        self._progress.advance()
+        self._progress.add(record)
 
     def round_ended(self, summary: RoundSummary) -> None:
         self._progress.stop()
@@ -119,54 +112,6 @@ class TerminalReporter:
 
     def _say(self, line: str, style: str = "") -> None:
         _print(self._console, line, style)
-
-
-class _Bar:
-    """A bar that moves: for a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress: Progress | None = None
-        self._task = TaskID(0)
-        self._drawn_s = 0.0
-
-    def start(self, total: int) -> None:
-        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
-        self._progress = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
-        self._task = self._progress.add_task("Progress", total=total)
-        self._progress.start()
-
-    def advance(self) -> None:
-        assert self._progress is not None
-        self._progress.advance(self._task)
-        if time.monotonic() - self._drawn_s >= _REDRAW_S:
-            self._progress.refresh()
-            self._drawn_s = time.monotonic()
-
-    def stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-
-
-class _Lines:
-    """A line at every tenth of a round: for a log."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._done = 0
-        self._total = 0
-
-    def start(self, total: int) -> None:
-        self._done, self._total = 0, total
-
-    def advance(self) -> None:
-        self._done += 1
-        if self._done * _PLAIN_STEPS // self._total > (self._done - 1) * _PLAIN_STEPS // self._total:
-            _print(self._console, f"  Progress {self._done}/{self._total}")
-
-    def stop(self) -> None:
-        """Nothing stays open."""
 
 
 def print_comparison(comparison: Comparison, reports: Sequence[Path], pictures: int) -> None:

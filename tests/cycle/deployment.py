@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.playbooks import PROJECT, Played, play
+from tests.playbooks import PROJECT, Played, play, play_cycle
 from tests.ports import free_ports
 
 PORTS = (
@@ -38,13 +38,18 @@ class Deployment:
         return self.folder / "state"
 
     def play(self, playbook: str, **variables: Any) -> Played:
-        return play(
-            playbook,
-            f"inventory/{self.inventory}",
-            variables={**self.ports, "kv_results_dir": str(self.folder / "results"), **variables},
-            environment={"KVKIT_STATE_DIR": str(self.state)},
-            timeout_s=1800,
-        )
+        return play(playbook, f"inventory/{self.inventory}", **self._isolated(variables))
+
+    def play_cycle(self, **variables: Any) -> Played:
+        """The playbook `site`, through `kvkit cycle`."""
+        return play_cycle(f"inventory/{self.inventory}", **self._isolated(variables))
+
+    def _isolated(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "variables": {**self.ports, "kv_results_dir": str(self.folder / "results"), **variables},
+            "environment": {"KVKIT_STATE_DIR": str(self.state)},
+            "timeout_s": 1800,
+        }
 
     def processes(self) -> list[psutil.Process]:
         """Everything that was started for this deployment and still runs."""

@@ -1,8 +1,9 @@
-"""The full cycle on the emulated engine, as `make cycle` runs it."""
+"""The full cycle on the emulated engine: once through `kvkit cycle`, once as `make cycle` runs it, broken off."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Cycle:
 @pytest.fixture(scope="module")
 def cycle(deployment: Deployment) -> Cycle:
     before = abandoned_shared_memory()
-    played = deployment.play("site", kv_cycle="whole")
+    played = deployment.play_cycle(kv_cycle="whole")
     assert played.exit_code == 0, played.output
     return Cycle(played, before, abandoned_shared_memory())
 
@@ -43,6 +44,20 @@ def test_it_ends_in_a_report_with_charts(cycle: Cycle, deployment: Deployment) -
     assert "<h1>" in (results / "comparison.html").read_text()
     assert f"The report is {results}/comparison.html" in cycle.played.text
     assert list(results.glob("*.png"))
+
+
+def test_it_tells_its_stages_and_how_the_measurement_goes_on(cycle: Cycle) -> None:
+    stages = re.findall(r"^\d\d:\d\d:\d\d ([a-z -]+)$", cycle.played.output, re.MULTILINE)
+    assert stages == [
+        *("begin", "preflight", "provision", "install kvkit"),
+        *("serve with-cache", "preflight of servers", "prove", "measure with-cache"),
+        *("serve baseline", "preflight of servers", "prove", "measure baseline"),
+        *("restore", "report", "verdict"),
+    ]
+    assert "this_machine |   Progress 4/4" in cycle.played.output
+    assert cycle.played.output.splitlines()[-1] == (
+        "Done and valid. The service is back in the mode in which it was found."
+    )
 
 
 def test_every_run_is_valid(cycle: Cycle, deployment: Deployment) -> None:

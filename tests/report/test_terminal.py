@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from kvkit.report import round_progress
 from kvkit.report.terminal import TerminalReporter, print_comparison
 from kvkit.results.comparison import compare
 from kvkit.results.limit import Deployment, physical_limit
@@ -44,7 +46,24 @@ class Screen:
         self.reporter.scenario_ended(stats, Path("test_results/stats.json"))
 
 
-def test_a_run_is_told_in_the_guides_order() -> None:
+@dataclass
+class Clock:
+    """Seconds that pass only when a test lets them."""
+
+    now_s: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def screen_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(round_progress, "time", clock)
+    return clock
+
+
+def test_a_run_is_told_in_the_guides_order(screen_clock: Clock) -> None:
     screen = Screen()
     screen.show(run_stats("with-cache", [COLD, HIT], provenance=provenance(connector="LMCacheMPConnector")))
     # One request in 1.04 s and in 0.2 s: 0.96 and 5.00 a second. TTFT 1,000 and 160 ms: 84 % less.
@@ -57,7 +76,8 @@ def test_a_run_is_told_in_the_guides_order() -> None:
         "Requests: 1, rounds: 2",
         "",
         "Round 1/2 - Cold Start",
-        "  Progress 1/1",
+        "  Progress 1/1 after 0:00:00: TTFT mean 1,000.0 ms, p95 1,000.0 ms; 0.96 req/s; 0 failed; "
+        "cached 0.0 % of 1,001 prompt tokens",
         "  Total requests: 1",
         "  Successful requests: 1",
         "  Mean TTFT: 1,000.0 ms",
@@ -66,7 +86,8 @@ def test_a_run_is_told_in_the_guides_order() -> None:
         "  Hit ratio: 0.0 %, at best 0.0 %",
         "",
         "Round 2/2 - Cache Hit",
-        "  Progress 1/1",
+        "  Progress 1/1 after 0:00:00: TTFT mean 1,000.0 ms, p95 1,000.0 ms; 0.96 req/s; 0 failed; "
+        "cached 76.7 % of 1,001 prompt tokens",
         "  Total requests: 1",
         "  Successful requests: 1",
         "  Mean TTFT: 160.0 ms",
@@ -136,17 +157,37 @@ def test_a_log_gets_a_line_at_every_tenth() -> None:
     screen.reporter.round_started(1, 2, 25)
     for _ in range(25):
         screen.reporter.request_ended(success())
-    done = [line.removeprefix("  Progress ") for line in screen.lines if "Progress" in line]
+    done = [line.split()[1] for line in screen.lines if "Progress" in line]
     assert done == [f"{done}/25" for done in (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)]
 
 
-def test_a_terminal_gets_a_bar_that_ends_full() -> None:
+def test_a_terminal_gets_a_bar_that_ends_full_with_the_figures_so_far(screen_clock: Clock) -> None:
     screen = Screen(terminal=True)
-    screen.reporter.round_started(1, 2, 25)
-    for _ in range(25):
+    screen.reporter.round_started(1, 2, 4)
+    for _ in range(3):
+        screen_clock.now_s += 10
         screen.reporter.request_ended(success())
+    shown = screen.out.getvalue()
+    assert "3/4 after 0:00:30, about 0:00:10 left" in shown
+    assert "TTFT mean 1,000.0 ms, p95 1,000.0 ms; 2.88 req/s; 0 failed" in shown
+    screen.reporter.request_ended(failure())
     screen.reporter.round_ended(COLD)
-    assert "25/25" in screen.out.getvalue()
+    assert "4/4 after 0:00:30" in screen.out.getvalue()
+    assert "2.88 req/s; 1 failed" in screen.out.getvalue()
+
+
+def test_it_is_not_drawn_for_every_request(screen_clock: Clock) -> None:
+    """Drawing keeps the event loop from stamping tokens."""
+    screen = Screen(terminal=True)
+    screen.reporter.round_started(1, 2, 1000)
+    drawn = len(screen.out.getvalue())
+    screen_clock.now_s += 0.19
+    for _ in range(999):
+        screen.reporter.request_ended(success())
+    assert len(screen.out.getvalue()) == drawn
+    screen_clock.now_s += 0.02
+    screen.reporter.request_ended(success())
+    assert "1000/1000" in screen.out.getvalue()
 
 
 def test_words_of_a_server_are_no_markup_and_no_commands() -> None:

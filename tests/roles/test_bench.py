@@ -113,6 +113,10 @@ def test_the_results_are_on_the_control_node(valid: Played, bench: Bench) -> Non
     assert bench.seen()["command"] == "run"
 
 
+def test_what_kvkit_prints_is_shown_with_its_host(valid: Played) -> None:
+    assert "here | the last line of kvkit" in valid.output.splitlines()
+
+
 def test_the_key_reaches_kvkit(valid: Played, bench: Bench) -> None:
     assert bench.seen()["key"] == SECRET
 
