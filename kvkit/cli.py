@@ -12,9 +12,9 @@ from cyclopts import Parameter
 
 from kvkit import __version__
 from kvkit.commands.compare import compare
+from kvkit.commands.cycle import cycle
 from kvkit.commands.gate import gate
 from kvkit.commands.history import history
-from kvkit.commands.cycle import cycle
 from kvkit.commands.watch import watch
 from kvkit.emulator.errors import EmulatorError
 from kvkit.emulator.settings import EmulatorSettings

@@ -16,9 +16,7 @@ from kvkit.report.cycling import Failed, Happening, HostAt, HostState, Said, Sta
 PLAYS: Mapping[str, str | None] = {
     "The cycle has a name": "begin",
     "The hosts and endpoints are fit for a measurement": "preflight",
-    "The hosts can run the kit's services": "provision",
-    "The managed store fits its host": "provision",
-    "Each vLLM host has what its connector reads": "provision",
+    "The hosts can run the kit's services, and each vLLM host has what its connector reads": "provision",
     "The load generator has kvkit": "install kvkit",
     "Each mode has been measured, and the service is as it was found": None,
     "The report is written": "report",

@@ -79,8 +79,7 @@ def test_every_task_that_is_looked_out_for_is_written_so(name: str) -> None:
 
 def test_a_play_is_a_stage_and_so_is_what_a_task_begins() -> None:
     happened, _ = took(
-        play("The hosts can run the kit's services"),
-        play("The managed store fits its host"),
+        play("The hosts can run the kit's services, and each vLLM host has what its connector reads"),
         play(MEASURING),
         task("Serve in mode with-cache"),
         task("vllm : Wait for an answer of vllm"),

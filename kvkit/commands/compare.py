@@ -58,7 +58,8 @@ def compare(
 
 def _two_modes(with_cache: Sequence[str], baseline: Sequence[str], output: list[Path], *, charts: bool) -> Ending:
     from kvkit.report.errors import ReportError
-        from kvkit.report.terminal import print_comparison
+    from kvkit.report.files import write_reports
+    from kvkit.report.terminal import print_comparison
     from kvkit.results.comparison import compare as compare_runs
     from kvkit.results.errors import ResultsError
 
