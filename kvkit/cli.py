@@ -20,7 +20,7 @@ from kvkit.commands.trace import trace
 from kvkit.emulator.errors import EmulatorError
 from kvkit.ending import Ending, refuse
 
-EXIT_CODES = "Exit codes: 0 done and valid, 1 wrong input, 2 INVALID or too many failures, 3 could not finish."
+EXIT_CODES = "Exit codes: 0 done, 1 wrong input, 2 a fail or INVALID, 3 could not finish. Each command tells its own."
 
 app = cyclopts.App(
     name="kvkit",
@@ -30,7 +30,8 @@ app = cyclopts.App(
     version=__version__,
 )
 for command in (compare, doctor, emulate, export, init, preflight, prove, run, trace):
-    app.command(command, help_format="markdown")
+    app.command(command, help_format="markdown", help_epilogue="")
+app.register_install_completion_command()
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

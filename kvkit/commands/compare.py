@@ -11,12 +11,14 @@ from kvkit.ending import Ending, refuse
 
 def compare(
     *,
-    with_cache_stats: Annotated[list[str], Many],
-    baseline_stats: Annotated[list[str], Many],
+    with_cache_stats: Annotated[list[Path], Many],
+    baseline_stats: Annotated[list[Path], Many],
     output: Path = Path("comparison_report.md"),
     generate_charts: Annotated[bool, Flag] = False,
 ) -> Ending:
     """Compare the two modes, paired by request, and write the report.
+
+    Exit codes: 0 compared, 1 wrong input or nothing to compare, 2 compared, but a run was INVALID.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def compare(
     from kvkit.results.errors import ResultsError
 
     try:
-        comparison = compare_runs(with_cache_stats, baseline_stats)
+        comparison = compare_runs([*map(str, with_cache_stats)], [*map(str, baseline_stats)])
         written = write_report(comparison, output, charts=generate_charts)
     except (ResultsError, ReportError) as error:
         return refuse(str(error))

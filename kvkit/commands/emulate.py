@@ -14,6 +14,8 @@ def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")]
     """Serve the emulated engine and Mooncake store, until it is stopped.
 
     An OpenAI-compatible engine with a tiered KV cache, for trying kvkit without vLLM, Mooncake or a GPU.
+
+    Exit codes: 0 stopped, 1 wrong input.
     """
     from kvkit.emulator import serve
 

@@ -9,8 +9,10 @@ from kvkit.commands.parameters import Many
 from kvkit.ending import Ending, refuse
 
 
-def export(*, stats: Annotated[list[str], Many], format: Literal["vllm-bench", "csv"], output: Path) -> Ending:
+def export(*, stats: Annotated[list[Path], Many], format: Literal["vllm-bench", "csv"], output: Path) -> Ending:
     """Write results in a form that other tools read.
+
+    Exit codes: 0 written, 1 wrong input.
 
     Parameters
     ----------
@@ -25,7 +27,7 @@ def export(*, stats: Annotated[list[str], Many], format: Literal["vllm-bench", "
     from kvkit.results.export import export as export_runs
 
     try:
-        rounds = export_runs(stats, format, output)
+        rounds = export_runs([*map(str, stats)], format, output)
     except ResultsError as error:
         return refuse(str(error))
     print(f"{output}: {rounds} rounds")

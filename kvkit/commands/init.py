@@ -10,6 +10,8 @@ from kvkit.ending import Ending, refuse
 def init(*, output: Path = Path("test_config_simple.yaml")) -> Ending:
     """Write a commented test configuration, ready for the addresses.
 
+    Exit codes: 0 written, 1 it cannot be written.
+
     Parameters
     ----------
     output

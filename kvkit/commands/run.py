@@ -30,6 +30,8 @@ def run(
 
     Flags win over environment variables (KVKIT_TEST__ROUNDS=3), which win over the file.
 
+    Exit codes: 0 done and valid, 1 wrong input, 2 INVALID or more failures than allowed, 3 could not finish.
+
     Parameters
     ----------
     config
