@@ -34,9 +34,9 @@ lint: .venv/dev.stamp
 unit: .venv/dev.stamp
 	$(bin)/pytest -m 'not playbook and not cycle and not real'
 
-# One page a check, from the registries.
+# The pages that are made from code: checks, command line, variables, test configuration.
 docs: .venv/dev.stamp
-	$(bin)/python docs/make_check_pages.py
+	$(bin)/python -m docs.make_pages
 
 # The pip that comes with Python 3.11 takes twice as long.
 .venv/bin/python:
