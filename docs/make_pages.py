@@ -15,7 +15,8 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     DOCS / "reference" / "test-configuration.md": make_configuration_page.page,
 }
 
-if __name__ == "__main__":
+
+def write() -> None:
     make_check_pages.write(make_check_pages.FOLDER)
     for path, page in PAGES.items():
         path.write_text(page(), encoding="utf-8")
