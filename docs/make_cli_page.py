@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 from kvkit.cli import app
 
@@ -15,7 +16,11 @@ TAB](../how-to/shell-completion.md).
 
 def page() -> str:
     title, rest = app.generate_docs().split("\n", 1)
-    return f"{title} on the command line\n\n{INTRODUCTION}{_without_indents(rest)}"
+    text = re.sub(
+        r"## Table of Contents\n.*?(?=\*\*Commands)", "", rest, flags=re.DOTALL
+    )  # the commands are listed below it
+    text = text.replace("(#kvkit-install-completion)", "(#kvkit---install-completion)")  # as GitHub names the heading
+    return f"{title} on the command line\n\n{INTRODUCTION}{_without_indents(text)}"
 
 
 def _without_indents(text: str) -> str:
