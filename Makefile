@@ -6,8 +6,9 @@ INVENTORY ?= inventory/local
 ARGS ?=
 
 bin := .venv/bin
-# Python compiles what is imported; compiling everything would take a third of the installation.
+# Compiling everything would take a third of the installation; what every start of kvkit imports is compiled at once.
 install = $(bin)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable
+compile = env -u PYTHONDONTWRITEBYTECODE $(bin)/kvkit --help > /dev/null
 # ansible-lint and the tests look for ansible-playbook on the PATH.
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
@@ -33,9 +34,9 @@ lint: .venv/dev.stamp
 unit: .venv/dev.stamp
 	$(bin)/pytest -m 'not playbook and not cycle and not real'
 
-# One page a check, from the registries.
+# The pages that are made from code: checks, command line, variables, test configuration.
 docs: .venv/dev.stamp
-	$(bin)/python docs/make_check_pages.py
+	$(bin)/python -c 'from docs.make_pages import write; write()'
 
 # The pip that comes with Python 3.11 takes twice as long.
 .venv/bin/python:
@@ -44,10 +45,12 @@ docs: .venv/dev.stamp
 
 .venv/cycle.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	$(install) '.[ansible,charts,compare,local]'
+	$(compile)
 	touch $@
 
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/bin/python
 	$(install) '.[ansible,charts,compare,local,dev]'
+	$(compile)
 	touch $@ .venv/cycle.stamp
 
 # Chromium and axe-core, for the tests that open a report. Where they cannot be had, those tests say what is missing.

@@ -1,6 +1,6 @@
 """Write docs/checks: one page for each preflight check and each symptom of `kvkit doctor`, from their registries.
 
-Run it as `make docs` after a check was added or changed; a test holds the pages against the registries.
+`make docs` runs it; a test holds the pages against the registries.
 """
 
 from __future__ import annotations
@@ -79,7 +79,3 @@ def write(folder: Path) -> None:
             old.unlink()
     for name, text in wanted.items():
         (folder / name).write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    write(FOLDER)

@@ -49,11 +49,14 @@ class Section(BaseModel):
 
 
 class OpenAIApi(Section):
-    """Where requests go. `base_url` ends with `/v1`, as OpenAI clients expect it."""
+    """Where requests go."""
 
     base_url: Url
+    """Address of the service, ending with `/v1`."""
     api_key: SecretStr = SecretStr("dummy")
+    """Sent with each request; in no result. `"${MY_API_KEY}"` takes it from the environment."""
     model_name: str = Field(min_length=1)
+    """As `GET /v1/models` lists it. Without it: `model.name`."""
     instances: tuple[Url, ...] = ()
     """Root addresses (`http://10.0.0.1:8000`) of every vLLM behind `base_url`, where there is more than one: their
     counters are summed, and resets go to each."""
@@ -76,17 +79,22 @@ class Mooncake(Section):
     """The master whose counters are read. Ports: today's defaults are 50051 and 9003, the guide's 50052 and 9004."""
 
     master_ip: str = Field(min_length=1)
+    """Address of the master, as the load generator reaches it."""
     master_port: Port = 50051
+    """Its RPC port."""
     metadata_port: Port | None = 8080
+    """Port of its HTTP metadata server; `null` with P2PHANDSHAKE."""
     metrics_port: Port = 9003
+    """Port of its `/metrics`."""
     bandwidth_gb_s: float | None = Field(default=None, gt=0)
     """Of loads from the store, in 10⁹ bytes per second; counters of the run go before it."""
 
 
 class LMCache(Section):
-    """The HTTP address of `lmcache server`: its counters are read there, and its first tier is cleared there."""
+    """Only with `lmcache server`: its counters are read there, and its first tier is cleared there."""
 
     url: Url
+    """Its HTTP address."""
 
 
 class Service(Section):
@@ -105,9 +113,14 @@ class Service(Section):
 
 
 class Model(Section):
+    """What is asked for, and what is known of its KV."""
+
     name: str = Field(min_length=1)
+    """Without it: `openai_api.model_name`. The guide writes the name in both places; requests carry the other one."""
     max_tokens: int = Field(default=128, ge=1)
+    """Most tokens of an answer."""
     temperature: float = Field(default=0.0, ge=0)
+    """Sampling temperature."""
     config_json: FilePath | None = None
     """The model's Hugging Face `config.json`, from which the bytes of its KV are known."""
     kv_cache_dtype: KVCacheDtype = "auto"
@@ -120,7 +133,9 @@ class Test(Section):
     __test__ = False  # not a pytest class
 
     rounds: int = Field(default=2, ge=1)
+    """Round 1 is the cold start, later rounds repeat its prompts."""
     requests_per_scenario: int = Field(default=30, ge=1)
+    """Requests of one round."""
     concurrency: int | None = Field(default=None, ge=1)
     """Requests in flight at once; `null` is no limit."""
     isolation: Isolation | None = None
@@ -129,7 +144,9 @@ class Test(Section):
     warm_up_requests: int = Field(default=1, ge=0)
     """Sent before the measured ones of each scenario, never recorded; each shares no prefix with any other."""
     seed: int = Field(default=0, ge=0)
+    """Seed of the prompts: another one sends prompts that no cache has seen."""
     request_timeout_s: float = Field(default=600.0, gt=0)
+    """Seconds after which a request has failed."""
     workers: int | Literal["auto"] = "auto"
     """Processes that send the requests; `auto` takes as many as the streams in flight want, most often one."""
     max_failed_ratio: float = Field(default=0.05, ge=0, le=1)
@@ -154,6 +171,7 @@ class WorkloadSettings(Section):
     reuse_ratio: float | None = Field(default=None, gt=0, lt=1)
     """Instead of `suffix_tokens`: shared tokens over all prompt tokens of `long_context_high_reuse`."""
     documents: int = Field(default=3, ge=1)
+    """Documents of `long_context_high_reuse`."""
     questions: int | None = Field(default=None, ge=1)
     """About each document. With a number, documents × questions requests are sent instead."""
     turns: int = Field(default=5, ge=1)
@@ -202,6 +220,7 @@ class Load(Section):
     ramp_from: float | None = Field(default=None, gt=0)
     """Requests per second at the first request; rises or falls linearly over the requests."""
     ramp_to: float | None = Field(default=None, gt=0)
+    """Requests per second at the last request."""
 
     @property
     def process(self) -> Arrival:
@@ -238,6 +257,7 @@ class Config(Section):
     scenarios: tuple[ScenarioName, ...] = Field(
         default=("long_context_high_reuse", "multi_turn_conversation", "cold_start"), min_length=1
     )
+    """What is sent, in this order."""
     test: Test = Test()
     workload: WorkloadSettings = WorkloadSettings()
     load: Load = Load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import IntEnum
 
 
@@ -12,3 +13,9 @@ class Ending(IntEnum):
     INVALID = 2
     """Done, but INVALID or with more failed requests than allowed."""
     NOT_FINISHED = 3
+
+
+def refuse(message: str) -> Ending:
+    """Say on standard error what is wrong with what was asked for."""
+    print(message, file=sys.stderr)
+    return Ending.WRONG_INPUT

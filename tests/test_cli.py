@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,25 @@ def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
     assert all(
         command in told for command in ("run", "cycle", "watch", "prove", "compare", "export", "init", "emulate")
     )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("aiohttp", "altair", "ansible_runner", "asyncio", "httpx", "jinja2", "multiprocessing", "numpy"),
+        *("prometheus_client", "pydantic", "rich.markdown", "scipy", "starlette", "uvicorn", "uvloop", "yaml"),
+    ],
+)
+def test_help_does_not_import(module: str, imported_by_help: frozenset[str]) -> None:
+    assert find_spec(module), "is not installed, so that nothing can import it"
+    assert module not in imported_by_help
+
+
+@pytest.fixture(scope="module")
+def imported_by_help() -> frozenset[str]:
+    ask = "import sys; from kvkit.cli import app; app(['--help'], result_action='return_value'); print(*sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True).stdout
+    return frozenset(printed.splitlines()[-1].split())
 
 
 def test_init_writes_a_configuration_that_can_be_read(tmp_path: Path) -> None:

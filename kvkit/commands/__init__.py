@@ -1,1 +1,4 @@
-"""Commands, one a file: they parse, call and print. Heavy imports stand in the command that needs them."""
+"""Commands of the command line, one file a subject: they parse, call and print.
+
+`kvkit --help` imports them all, so whatever takes longer to import than they do is imported where it is used.
+"""

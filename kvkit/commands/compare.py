@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from kvkit.ending import Ending
-
-Many = Parameter(consume_multiple=True, negative=())
+from kvkit.commands.parameters import Flag, Many
+from kvkit.ending import Ending, refuse
 
 _TWO_FORMS = (
     "give either --with-cache-stats and --baseline-stats, for the two modes, "
@@ -21,15 +17,17 @@ _TWO_FORMS = (
 
 def compare(
     *,
-    with_cache_stats: Annotated[list[str] | None, Many] = None,
-    baseline_stats: Annotated[list[str] | None, Many] = None,
+    with_cache_stats: Annotated[list[Path] | None, Many] = None,
+    baseline_stats: Annotated[list[Path] | None, Many] = None,
     output: Annotated[list[Path], Many] = [Path("comparison_report.md")],  # noqa: B006 - cyclopts shows it
-    generate_charts: Annotated[bool, Parameter(negative=())] = False,
-    stats: Annotated[list[str] | None, Many] = None,
+    generate_charts: Annotated[bool, Flag] = False,
+    stats: Annotated[list[Path] | None, Many] = None,
     against: str | None = None,
     results_dir: Path = Path("test_results"),
 ) -> Ending:
     """Compare the two modes, paired by request, and write the report; or runs with earlier runs of the same mode.
+
+    Exit codes: 0 compared, 1 wrong input or nothing to compare, 2 compared, but a run was INVALID.
 
     Parameters
     ----------
@@ -50,10 +48,10 @@ def compare(
         With --against: the folder with the results, which holds the earlier runs.
     """
     if with_cache_stats and baseline_stats and not (stats or against):
-        return _two_modes(with_cache_stats, baseline_stats, output, charts=generate_charts)
+        return _two_modes([*map(str, with_cache_stats)], [*map(str, baseline_stats)], output, charts=generate_charts)
     if stats and against and not (with_cache_stats or baseline_stats):
-        return _with_earlier(stats, against, results_dir)
-    return _refuse(_TWO_FORMS)
+        return _with_earlier([*map(str, stats)], against, results_dir)
+    return refuse(_TWO_FORMS)
 
 
 def _two_modes(with_cache: Sequence[str], baseline: Sequence[str], output: list[Path], *, charts: bool) -> Ending:
@@ -67,7 +65,7 @@ def _two_modes(with_cache: Sequence[str], baseline: Sequence[str], output: list[
         comparison = compare_runs(with_cache, baseline)
         written = write_reports(comparison, output, charts=charts)
     except (ResultsError, ReportError) as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     print_comparison(comparison, output, len(written) - len(output))
     return Ending.INVALID if comparison.verdict.effect == "invalid" else Ending.DONE
 
@@ -83,13 +81,8 @@ def _with_earlier(stats: Sequence[str], against: str, results_dir: Path) -> Endi
     try:
         found = regressions(stats, Against.parse(against), results_dir)
     except ResultsError as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     print_regressions(found, Console(highlight=False))
     if not any(one.before for one in found):
         return Ending.WRONG_INPUT
     return Ending.INVALID if any(one.invalid for one in found) else Ending.DONE
-
-
-def _refuse(message: str) -> Ending:
-    print(message, file=sys.stderr)
-    return Ending.WRONG_INPUT

@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from kvkit.ending import Ending
+from kvkit.commands.parameters import Flag
+from kvkit.ending import Ending, refuse
 
 
 def cycle(
     *,
     inventory: Annotated[list[str] | None, Parameter(name=["--inventory", "-i"], negative=())] = None,
     extra_vars: Annotated[list[str] | None, Parameter(name=["--extra-vars", "-e"], negative=())] = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Flag] = False,
 ) -> Ending:
     """Run the whole cycle on the hosts of an inventory, and show how it goes: stages, hosts, the measurement.
 
@@ -32,13 +32,11 @@ def cycle(
     try:
         from kvkit import cycle as cycling
     except ImportError as error:
-        print(f"kvkit cycle needs Ansible: pip install 'kvkit[ansible]' ({error})", file=sys.stderr)
-        return Ending.WRONG_INPUT
+        return refuse(f"kvkit cycle needs Ansible: pip install 'kvkit[ansible]' ({error})")
     from kvkit.report.cycle import cycle_reporter
 
     try:
         with cycle_reporter(json=json) as reporter:
             return cycling.run(cycling.Asked(inventory or (), extra_vars or ()), reporter)
     except cycling.CycleError as error:
-        print(error, file=sys.stderr)
-        return Ending.WRONG_INPUT
+        return refuse(str(error))

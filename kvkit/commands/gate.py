@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter, Token
 
-from kvkit.ending import Ending
+from kvkit.commands.parameters import Many
+from kvkit.ending import Ending, refuse
 
 _ENDINGS = {
     "pass": Ending.DONE,
@@ -31,7 +31,7 @@ def _percent(_: type, tokens: Sequence[Token]) -> float:
 def gate(
     *,
     max_ttft_regression: Annotated[float, Parameter(converter=_percent)],
-    stats: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    stats: Annotated[list[str] | None, Many] = None,
     against: str = "last:10",
     results_dir: Path = Path("test_results"),
     junit: Path | None = None,
@@ -70,7 +70,6 @@ def gate(
 
             write_junit(judged, junit)
     except (ResultsError, ReportError) as error:
-        print(error, file=sys.stderr)
-        return Ending.WRONG_INPUT
+        return refuse(str(error))
     print_gate(judged, Console(highlight=False))
     return _ENDINGS[judged.outcome]

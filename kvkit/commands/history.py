@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
-from kvkit.ending import Ending
-
-Flag = Parameter(negative=())
+from kvkit.commands.parameters import Flag
+from kvkit.ending import Ending, refuse
 
 
 def history(
@@ -69,8 +65,7 @@ def history(
 
             draw_trends(drawn or (), chart)
     except (ResultsError, ReportError) as error:
-        print(error, file=sys.stderr)
-        return Ending.WRONG_INPUT
+        return refuse(str(error))
     if json:
         print(history_as_json(found, runs, drawn))
         return Ending.DONE

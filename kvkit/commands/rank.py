@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from kvkit.ending import Ending
+from kvkit.ending import Ending, refuse
 
 
 def rank(*, sweep: Path, output: Path | None = None) -> Ending:
@@ -32,7 +31,6 @@ def rank(*, sweep: Path, output: Path | None = None) -> Ending:
         ranking = rank_sweep(sweep)
         write_ranking(ranking, written)
     except (ResultsError, ReportError) as error:
-        print(error, file=sys.stderr)
-        return Ending.WRONG_INPUT
+        return refuse(str(error))
     print_ranking(ranking, written, Console(highlight=False))
     return Ending.DONE if ranking.standings else Ending.INVALID

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from kvkit.ending import Ending
+from kvkit.commands.parameters import Many
+from kvkit.ending import Ending, refuse
 
 
 def watch(
     *,
     config: Path | None = None,
-    metrics: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
+    metrics: Annotated[list[str] | None, Many] = None,
     interval: Annotated[float, Parameter(validator=Number(gt=0))] = 2.0,
 ) -> Ending:
     """Show the servers' counters while they change, until Ctrl-C: keys, bytes, puts, gets, hit shares, evictions.
@@ -39,8 +39,7 @@ def watch(
     try:
         addresses = watching.addresses_of(load_config(config) if config else None, metrics or [])
     except (ConfigError, watching.WatchError) as error:
-        print(error, file=sys.stderr)
-        return Ending.WRONG_INPUT
+        return refuse(str(error))
     with watch_screen(interval) as show:
         watching.run(addresses, interval_s=interval, show=show)
     return Ending.DONE
