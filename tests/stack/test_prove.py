@@ -41,19 +41,19 @@ def prove(config: Config, after_the_device_hit: Callable[[], object] = lambda: N
 
 
 STALLED = ("LEASE_EXPIRED", "Failed to complete transfers")
-"""What Mooncake's client logs of a batch read over TCP that stalled, as some do (docs/findings.md)."""
+"""What Mooncake's client logs when the kernel did not run its threads for a while (docs/findings.md)."""
 
 TRIES = 3
 
 
 def prove_despite_stalls(stack: RealStack, config: Config) -> tuple[Ending, Proof]:
-    """Again where Mooncake itself lost the read, and only there: that its reads stall is no fault of the proof."""
+    """Again where a read came to nothing for that reason, and only there: it is no fault of the proof."""
     for _ in range(TRIES):
         before = stalls(stack)
         ending, proof = prove(config)
         if stalls(stack) == before:
             break
-        warnings.warn(f"a batch read of Mooncake stalled: {proof.reasons}", stacklevel=2)
+        warnings.warn(f"a read of Mooncake stalled: {proof.reasons}", stacklevel=2)
     return ending, proof
 
 
