@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,54 @@ class LMCacheServer:
     url: str
 
 
+@dataclass(frozen=True)
+class RestartableEngine:
+    url: str
+    restart_command: tuple[str, ...]
+    """Ends the engine, and starts it again on the same port."""
+
+
 @contextmanager
 def vllm(
     stack: RealStack, *, transfer: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
     """The root address of an engine with or without a `--kv-transfer-config`, as inventory/rehearsal starts it."""
     (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command, settings = _vllm_on(port, stack, transfer, environment)
+    with _running(stack, command, settings, "vllm.log", ready=f"{url}/health"):
+        yield url
+
+
+@contextmanager
+def restartable_vllm(
+    stack: RealStack, *, transfer: Mapping[str, Any], environment: Mapping[str, str]
+) -> Iterator[RestartableEngine]:
+    """The same, started by its own restart command, which an operator would give to kvkit."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command, settings = _vllm_on(port, stack, transfer, environment)
+    pid_file, log = stack.directory / f"vllm_{port}.pid", stack.directory / "vllm.log"
+    script = [sys.executable, str(Path(__file__).with_name("restart_engine.py")), str(pid_file), str(log)]
+    started = ["env", *(f"{name}={value}" for name, value in {**_of_the_stack(stack), **settings}.items()), *command]
+    abandoned_before = abandoned_shared_memory()
+    try:
+        subprocess.run([*script, *started], check=True, timeout=60)
+        _await(lambda: Path(f"/proc/{pid_file.read_text()}").exists(), f"{url}/health", log)
+        yield RestartableEngine(url, (*script, *started))
+    finally:
+        subprocess.run(script, check=True, timeout=60)
+        _remove_shared_memory_since(abandoned_before)
+
+
+def _of_the_stack(stack: RealStack) -> dict[str, str]:
+    """What the stack's environment has beyond this one's."""
+    return {name: value for name, value in stack.environment.items() if os.environ.get(name) != value}
+
+
+def _vllm_on(
+    port: int, stack: RealStack, transfer: Mapping[str, Any] | None, environment: Mapping[str, str] | None
+) -> tuple[list[str], dict[str, str]]:
     command = [
         stack.python,
         *("-m", "vllm.entrypoints.openai.api_server", "--model", str(stack.bin.parent.parent / "model")),
@@ -54,9 +97,7 @@ def vllm(
         "PYTHONHASHSEED": "0",
         **(environment or {}),
     }
-    url = f"http://127.0.0.1:{port}"
-    with _running(stack, command, settings, "vllm.log", ready=f"{url}/health"):
-        yield url
+    return command, settings
 
 
 @contextmanager
@@ -100,17 +141,21 @@ def _running(
             start_new_session=True,
         )
     try:
-        _await(process, ready, log)
+        _await(lambda: process.poll() is None, ready, log)
         yield
     finally:
         _end(process)
-        for name in abandoned_shared_memory() - abandoned_before:
-            Path("/dev/shm", name).unlink(missing_ok=True)
+        _remove_shared_memory_since(abandoned_before)
 
 
-def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _remove_shared_memory_since(before: set[str]) -> None:
+    for name in abandoned_shared_memory() - before:
+        Path("/dev/shm", name).unlink(missing_ok=True)
+
+
+def _await(lives: Callable[[], bool], url: str, log: Path) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and lives():
         with suppress(httpx.TransportError):
             if httpx.get(url, trust_env=False, timeout=5).status_code == 200:
                 return

@@ -16,7 +16,7 @@ from kvkit.ending import Ending
 from kvkit.observe.proof import Proof
 from kvkit.prove import run
 from tests.stack.conftest import MooncakeStore, RealStack
-from tests.stack.engines import MODEL, lmcache_server, vllm
+from tests.stack.engines import MODEL, lmcache_server, restartable_vllm, vllm
 from tests.test_prove import Told
 
 pytestmark = pytest.mark.real
@@ -94,11 +94,12 @@ def test_an_engine_without_a_connector_is_not_engaged_although_its_repeat_is_fas
     assert "the engine has no KV connector; the repeat was fast all the same" in proof.reasons[0]
 
 
+TRANSFER = {"kv_connector": "MooncakeStoreConnector", "kv_role": "kv_both"}
+
+
 @pytest.fixture(scope="module")
-def engine(
-    real_stack: RealStack, mooncake_store: MooncakeStore, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """With vLLM's own connector; the tests below use it one after the other, and the last one ends its store."""
+def of_the_store(mooncake_store: MooncakeStore, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What tells vLLM's own connector where the store is."""
     settings = tmp_path_factory.mktemp("mooncake") / "mooncake_store.json"
     settings.write_text(
         json.dumps(
@@ -113,8 +114,28 @@ def engine(
             }
         )
     )
-    transfer = {"kv_connector": "MooncakeStoreConnector", "kv_role": "kv_both"}
-    with vllm(real_stack, transfer=transfer, environment={"MOONCAKE_CONFIG_PATH": str(settings)}) as url:
+    return {"MOONCAKE_CONFIG_PATH": str(settings)}
+
+
+def test_what_one_engine_stored_serves_it_after_a_restart_and_another_engine(
+    real_stack: RealStack, mooncake_store: MooncakeStore, of_the_store: dict[str, str]
+) -> None:
+    with (
+        restartable_vllm(real_stack, transfer=TRANSFER, environment=of_the_store) as engine,
+        vllm(real_stack, transfer=TRANSFER, environment=of_the_store) as second,
+    ):
+        service = {"restart_command": engine.restart_command, "second_url": second}
+        ending, proof = prove_despite_stalls(real_stack, config_of(engine.url, mooncake_store, service=service))
+    assert_proven(ending, proof)
+    assert [arm.facts.name for arm in proof.arms[3:]] == ["restart hit", "cross-instance hit"]
+    assert [arm.facts.sources.external for arm in proof.arms[3:]] == [arm.expected_external for arm in proof.arms[3:]]
+    assert all(arm.expected_external for arm in proof.arms[3:])
+
+
+@pytest.fixture(scope="module")
+def engine(real_stack: RealStack, of_the_store: dict[str, str]) -> Iterator[str]:
+    """With vLLM's own connector; the tests below use it one after the other, and the last one ends its store."""
+    with vllm(real_stack, transfer=TRANSFER, environment=of_the_store) as url:
         yield url
 
 
