@@ -44,6 +44,7 @@ def run(
     rate: float | None = None,
     burstiness: float | None = None,
     sweep: str | None = None,
+    resume: Annotated[bool, Parameter(negative=())] = False,
 ) -> Ending:
     """Send the scenarios to the service in one mode and keep what was seen.
 
@@ -79,6 +80,8 @@ def run(
         Of gamma arrivals: 1 is Poisson, below 1 burstier.
     sweep
         concurrency=1,2,4 or rate=0.5,1,2: one run a level, until the service is saturated.
+    resume
+        Finish the newest run of this mode that was cut off in the results folder.
     """
     from kvkit.config import ConfigError
     from kvkit.config_file import load_config
@@ -97,6 +100,8 @@ def run(
     }
     flags = {key: flag for key, flag in given.items() if flag[1] is not None}
     if sweep is not None:
+        if resume:
+            return _refuse("--resume: finishes one run, and --sweep makes several: give one of them")
         return _sweep(sweep, config, flags, mode, results_dir)
     try:
         loaded = load_config(config, flags=flags)
@@ -106,7 +111,7 @@ def run(
     from kvkit import bench
     from kvkit.report.terminal import reporter
 
-    return bench.run(loaded, mode=mode, results_dir=results_dir, reporter=reporter())
+    return bench.run(loaded, mode=mode, results_dir=results_dir, reporter=reporter(), resume=resume)
 
 
 def _sweep(

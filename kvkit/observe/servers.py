@@ -54,6 +54,11 @@ class Changes:
         )
 
     @classmethod
+    def not_known(cls, problem: str) -> Changes:
+        """Those of a stretch of time at whose beginning nobody looked, or that was not looked at in one piece."""
+        return cls(vllm=Change(problem=problem), lmcache=Change(problem=problem), mooncake=Change(problem=problem))
+
+    @classmethod
     def together(cls, parts: Sequence[Changes]) -> Changes:
         """Those of several stretches of time, one after the other."""
         return cls(

@@ -13,6 +13,7 @@ from kvkit.results.imported import read_runs
 from kvkit.results.reader import expand
 from kvkit.results.record import Record
 from kvkit.results.stats import Mode, RunStats
+from kvkit.results.unfinished import cut_off_scenarios
 
 
 class StatsFile(NamedTuple):
@@ -64,7 +65,10 @@ def find_pairs(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -
             "no scenario was run in both modes: "
             f"with-cache has {', '.join(with_cache)}; baseline has {', '.join(baseline)}"
         )
-    not_used: list[NotUsed] = []
+    not_used = [
+        *(NotUsed(*cut_off) for cut_off in cut_off_scenarios(_folders(with_cache_globs), "with-cache")),
+        *(NotUsed(*cut_off) for cut_off in cut_off_scenarios(_folders(baseline_globs), "baseline")),
+    ]
     pairs = {scenario: _pair(with_cache[scenario], baseline[scenario], not_used) for scenario in shared}
     return Found(
         pairs=pairs,
@@ -78,7 +82,12 @@ def find_pairs(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -
 
 def _read(globs: Sequence[str], mode: Mode) -> dict[str, list[StatsFile]]:
     """The runs of each scenario, oldest first."""
-    found = [StatsFile(path, *run) for path in expand(globs) for run in read_runs(path, mode)]
+    try:
+        paths = expand(globs)
+    except ResultsError as error:
+        cut_off = [f"; {path}: {reason}" for path, reason in cut_off_scenarios(_folders(globs), mode)]
+        raise ResultsError(f"{error}{''.join(cut_off)}") from None
+    found = [StatsFile(path, *run) for path in paths for run in read_runs(path, mode)]
     for path, stats, _ in found:
         if stats.mode != mode:
             raise ResultsError(f"{path}: key mode: found {stats.mode}, expected {mode}: give it to the other option")
@@ -86,6 +95,11 @@ def _read(globs: Sequence[str], mode: Mode) -> dict[str, list[StatsFile]]:
     for file in sorted(found, key=lambda file: (file.stats.provenance.started, file.path.name)):
         by_scenario.setdefault(file.stats.scenario, []).append(file)
     return by_scenario
+
+
+def _folders(patterns: Sequence[str]) -> list[Path]:
+    """Where the files lie that the patterns can match, as far as a folder has no wildcard of its own."""
+    return [folder for folder in dict.fromkeys(Path(pattern).parent for pattern in patterns) if folder.is_dir()]
 
 
 def _pair(

@@ -45,7 +45,7 @@ def summarise_round(
     `valid` and `invalid_reasons` are what the servers' counters said. More failures than `max_failed_ratio` of the
     requests make the round invalid too: what is left is no longer the workload that was meant. So does a client that
     could not keep up. `ideal_hit_ratio` is what the workload states for this round; `open_loop` says that requests had
-    times of their own to start at.
+    times of their own to start at. Of a round of several parts, `client` is that of the last one: judged, and not kept.
     """
     succeeded = [record for record in records if record.ok]
     counts = _count(records)
@@ -57,7 +57,8 @@ def summarise_round(
     if client is not None and (problems := client_problems(client, ttft_ms.p50)):
         valid = False
         reasons += problems
-    duration_s = _duration_s(succeeded)
+    parts = max((record.part for record in records), default=1)
+    duration_s = _duration_s(succeeded) if parts == 1 else None
     tokens = _sum_tokens(succeeded, by_source, ideal_hit_ratio)
     return RoundSummary(
         round=number,
@@ -74,9 +75,10 @@ def summarise_round(
             output_tokens_per_s=tokens.completion / duration_s if duration_s else None,
         ),
         duration_s=duration_s,
+        parts=parts,
         tokens=tokens,
         counters=counters,
-        client=client,
+        client=client if parts == 1 else None,
         valid=valid,
         invalid_reasons=tuple(reasons),
     )
