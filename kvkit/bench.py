@@ -19,7 +19,7 @@ from kvkit.load.answer import Answer, quote, read_answer
 from kvkit.load.arrivals import ArrivalError, start_offsets
 from kvkit.load.calibration import CalibrationError, measure_lengths, measure_scale
 from kvkit.load.client import ChatClient, ChatSettings, open_http
-from kvkit.load.lag import summarise_lag
+from kvkit.load.lag import LoopLag
 from kvkit.load.share import Share
 from kvkit.load.workers import WorkerError, choose_workers, send_round
 from kvkit.observe.engine import (
@@ -38,7 +38,6 @@ from kvkit.results.errors import ResultsError
 from kvkit.results.limit import Deployment, physical_limit
 from kvkit.results.record import Record
 from kvkit.results.stats import (
-    ClientLag,
     Engine,
     Mode,
     RoundSummary,
@@ -47,6 +46,7 @@ from kvkit.results.stats import (
 )
 from kvkit.results.store import RunFiles, open_run, reopen_run
 from kvkit.results.summary import run_validity
+from kvkit.results.tally import Tally
 from kvkit.results.unfinished import Journal, ScenarioState, unfinished_runs
 from kvkit.resume import Kept, NewRun, ResumeError, begin, go_on, look_at_records
 from kvkit.rounds import RoundSeen, summarise
@@ -276,7 +276,7 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles, kept: 
         share = kept.rest_of(_share(bench, workload, number))
         bench.journal.round_begun(workload.scenario, number)
         bench.reporter.round_started(number, bench.config.test.rounds, len(share.requests))
-        client = await _send(bench, share, kept.parts + 1, files)
+        lags = await _send(bench, share, kept.parts + 1, files)
         restless = await bench.servers.wait_quiet()
         seen = RoundSeen(
             number=number,
@@ -284,12 +284,13 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles, kept: 
             isolation=bench.isolation,
             changes=Changes.between(before, await bench.servers.snapshot()),
             incidents=(*incidents, restless),
-            client=client,
+            lags=lags,
+            held_to_schedule=share.held_to_schedule,
             requests_before=len(kept.requests),
         )
-        summary = summarise(
-            seen, bench.config, workload, part=list(files.since(part_begins)), whole=list(files.since(begins))
-        )
+        part = await _count(bench, files, part_begins)
+        whole = await _count(bench, files, begins) if kept.requests else part
+        summary = summarise(seen, bench.config, workload, part=part, whole=whole)
         summaries.append(_limited(bench, summaries, summary))
         files.sync()
         bench.journal.round_ended(workload.scenario, summaries[-1])
@@ -333,21 +334,28 @@ def _share(bench: _Bench, workload: Workload, number: int) -> Share:
     )
 
 
-async def _send(bench: _Bench, share: Share, part: int, files: RunFiles) -> ClientLag | None:
-    """Send a round, or the rest of one that was cut off. Returns how the client kept up, where something was left."""
+async def _send(bench: _Bench, share: Share, part: int, files: RunFiles) -> Sequence[LoopLag]:
+    """Send a round, or the rest of one that was cut off; no record is kept in memory."""
     if not share.requests:
-        return None
-    records: list[Record] = []
+        return ()
 
     def keep(seen: Record) -> None:
         record = seen if part == 1 else replace(seen, part=part)
         files.add(record)
-        records.append(record)
         bench.reporter.request_ended(record)
 
     workers = choose_workers(bench.config.test.workers, share)
-    lags = await send_round(bench.client, share, workers=workers, on_record=keep)
-    return summarise_lag(lags, records, held_to_schedule=share.held_to_schedule)
+    return await send_round(bench.client, share, workers=workers, on_record=keep)
+
+
+async def _count(bench: _Bench, files: RunFiles, size: int) -> Tally:
+    """Count the records that were added after the file had this size. Ctrl-C is heard meanwhile."""
+    tally = Tally(bench.results_dir)
+    for number, record in enumerate(files.since(size)):
+        tally.add(record)
+        if number % 1000 == 0:
+            await asyncio.sleep(0)
+    return tally
 
 
 def _limited(bench: _Bench, before: Sequence[RoundSummary], summary: RoundSummary) -> RoundSummary:

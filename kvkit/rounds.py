@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from kvkit.config import Config, Isolation
+from kvkit.load.lag import LoopLag, summarise_lag
 from kvkit.observe import lmcache, vllm
 from kvkit.observe.servers import Changes
 from kvkit.observe.traffic import store_traffic
 from kvkit.observe.validity import RoundFacts, judge
-from kvkit.results.record import Record
-from kvkit.results.stats import ClientLag, Counters, RoundSummary, TokensBySource
-from kvkit.results.summary import sum_if_told, summarise_round
+from kvkit.results.stats import Counters, RoundSummary, TokensBySource
+from kvkit.results.summary import summarise_round
+from kvkit.results.tally import Tally
 from kvkit.workload import Workload
 
 
@@ -27,23 +28,22 @@ class RoundSeen:
     changes: Changes
     incidents: Sequence[str | None]
     """What went wrong around it, if something did."""
-    client: ClientLag | None
-    """`None`: nothing was left to send."""
+    lags: Sequence[LoopLag]
+    """Of the event loops that sent the requests; empty where nothing was left to send."""
+    held_to_schedule: bool
     requests_before: int
     """Requests of the round that had ended when it was cut off; 0: it was not."""
 
 
-def summarise(
-    seen: RoundSeen, config: Config, workload: Workload, *, part: Sequence[Record], whole: Sequence[Record]
-) -> RoundSummary:
+def summarise(seen: RoundSeen, config: Config, workload: Workload, *, part: Tally, whole: Tally) -> RoundSummary:
     """Judge a round by what the servers counted, and summarise it.
 
     Args:
         seen: what was seen around it.
         config: says when requests start, and how many may fail.
         workload: what was meant to be sent.
-        part: the records since the servers were looked at.
-        whole: all records of the round.
+        part: of the records since the servers were looked at.
+        whole: of all records of the round.
     """
     cut_off = _cut_off(seen, workload)
     changes = seen.changes if cut_off is None else Changes.not_known(cut_off)
@@ -61,7 +61,7 @@ def summarise(
         valid=verdict.valid,
         invalid_reasons=verdict.reasons,
         max_failed_ratio=config.test.max_failed_ratio,
-        client=seen.client,
+        client=summarise_lag(seen.lags, part, held_to_schedule=seen.held_to_schedule) if seen.lags else None,
         ideal_hit_ratio=workload.ideal_hit_ratio_of(seen.number),
         open_loop=config.load.process != "closed",
     )
@@ -77,20 +77,18 @@ def _cut_off(seen: RoundSeen, workload: Workload) -> str | None:
     )
 
 
-def _facts(seen: RoundSeen, workload: Workload, records: Sequence[Record], cut_off: str | None) -> RoundFacts:
-    succeeded = [record for record in records if record.ok]
-    told_cached = [record.cached_tokens for record in succeeded if record.cached_tokens is not None]
+def _facts(seen: RoundSeen, workload: Workload, tally: Tally, cut_off: str | None) -> RoundFacts:
     changes = seen.changes
     return RoundFacts(
         with_cache=seen.with_cache,
         number=seen.number,
         device_cleared=seen.isolation != "none",
-        requests=len(records),
-        failed=len(records) - len(succeeded),
+        requests=tally.total,
+        failed=tally.failed,
         ideal_hit_ratio=workload.ideal_hit_ratio,
-        stated_prompt_tokens=sum_if_told(record.expected_prompt_tokens for record in succeeded),
-        usage_prompt_tokens=sum(record.prompt_tokens or 0 for record in succeeded),
-        cached_tokens=sum(told_cached) if told_cached else None,
+        stated_prompt_tokens=tally.expected_prompt_tokens,
+        usage_prompt_tokens=tally.prompt_tokens,
+        cached_tokens=tally.cached_tokens,
         sources=vllm.attribute(changes.vllm),
         preemptions=vllm.preemptions(changes.vllm),
         failed_by_engine=vllm.failed_requests(changes.vllm),

@@ -20,6 +20,7 @@ from kvkit.results.reader import problems
 from kvkit.results.record import RECORD_FORMAT, Record
 from kvkit.results.stats import Counters, RoundSummary, RunStats, TokensBySource
 from kvkit.results.summary import summarise_round
+from kvkit.results.tally import Tally
 
 _RECORD_COLUMNS = tuple(field.name for field in fields(Record))
 _COLUMNS = Origin._fields + _RECORD_COLUMNS
@@ -80,12 +81,12 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _summaries(records: Iterable[Record]) -> list[RoundSummary]:
-    by_round: dict[int, list[Record]] = defaultdict(list)
+    by_round: dict[int, Tally] = defaultdict(Tally)
     for record in records:
-        by_round[record.round].append(record)
+        by_round[record.round].add(record)
     return [
         summarise_round(
-            of_round,
+            tally,
             number=number,
             isolation=None,
             by_source=TokensBySource(),
@@ -94,5 +95,5 @@ def _summaries(records: Iterable[Record]) -> list[RoundSummary]:
             invalid_reasons=[NO_SOURCES],
             max_failed_ratio=1,
         )
-        for number, of_round in sorted(by_round.items())
+        for number, tally in sorted(by_round.items())
     ]
