@@ -22,6 +22,7 @@ from pathlib import Path
 
 POLL_S = 0.5
 ANSWER_S = 5.0
+STATUS_S = 30.0
 TAIL_LINES = 40
 # A proxy named in the environment is not for addresses of the deployment.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -53,14 +54,23 @@ class Log:
 
 
 def is_alive(pid: int | None, command: list[str] | None) -> bool:
+    """Ask the kernel, or the user's own command.
+
+    Raises:
+        NotReady: the command hangs.
+    """
     if pid is not None:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return False
         return state != "Z"
-    # The command is the inventory's own.
-    return command is None or subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
+    if command is None:
+        return True
+    try:  # the command is the inventory's own
+        return subprocess.run(command, capture_output=True, check=False, timeout=STATUS_S).returncode == 0  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise NotReady(f"its status command {' '.join(command)} did not end within {STATUS_S:.0f} s") from None
 
 
 def answers(url: str, pattern: str) -> str:
