@@ -1,7 +1,7 @@
 """Wait until a service answers; end at once when it has died, hangs or says nothing any more.
 
     await_ready.py --url URL --timeout S [--pattern REGEX] [--log FILE --offset BYTES --no-progress S]
-                   (--pid PID | --alive ARGV_AS_JSON)
+                   (--pid PID | --alive ARGV_AS_JSON) [--record FILE]
 
 Runs on the hosts: standard library only, Python 3.9 and newer. Prints the seconds waited; on failure the reason and
 the log's tail, exit code 1.
@@ -121,6 +121,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--log", type=Path, default=Path(), help="file; empty where the kit knows of none")
     parser.add_argument("--offset", type=int, default=0, help="bytes of the log that were there before")
     parser.add_argument("--no-progress", type=float, default=0, help="seconds without a new line; 0: no limit")
+    parser.add_argument("--record", type=Path, help="file for what was asked, so that the host can ask it by itself")
     living = parser.add_mutually_exclusive_group(required=True)
     living.add_argument("--pid", type=int)
     living.add_argument("--alive", type=json.loads, help="command that ends with 0 while the service is alive")
@@ -135,6 +136,8 @@ def main() -> int:
     except NotReady as reason:
         print(f"{reason}\n\n{log.tail()}", file=sys.stderr)
         return 1
+    if arguments.record is not None:
+        arguments.record.write_text(json.dumps([arguments.url, arguments.pattern, arguments.timeout]))
     print(json.dumps({"seconds": round(seconds, 1)}))
     return 0
 
