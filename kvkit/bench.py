@@ -31,7 +31,7 @@ from kvkit.observe.engine import (
 )
 from kvkit.observe.reset import ResetError, ResetNotOfferedError
 from kvkit.observe.restart import RestartError, restart
-from kvkit.observe.servers import Changes, Servers, servers_of
+from kvkit.observe.servers import Changes, Servers, lost_meanwhile, servers_of
 from kvkit.report.progress import RunReporter
 from kvkit.results.deployment import describe
 from kvkit.results.errors import ResultsError
@@ -278,12 +278,14 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles, kept: 
         bench.reporter.round_started(number, bench.config.test.rounds, len(share.requests))
         lags = await _send(bench, share, kept.parts + 1, files)
         restless = await bench.servers.wait_quiet()
+        after = await bench.servers.snapshot()
+        lost = lost_meanwhile(before, after) if bench.mode == "with-cache" else ()
         seen = RoundSeen(
             number=number,
             with_cache=bench.mode == "with-cache",
             isolation=bench.isolation,
-            changes=Changes.between(before, await bench.servers.snapshot()),
-            incidents=(*incidents, restless),
+            changes=Changes.between(before, after),
+            incidents=(*incidents, restless, *lost),
             lags=lags,
             held_to_schedule=share.held_to_schedule,
             requests_before=len(kept.requests),

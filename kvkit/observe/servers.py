@@ -68,6 +68,16 @@ class Changes:
         )
 
 
+def lost_meanwhile(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
+    """What happened to the store or to LMCache's server, where it answered at first.
+
+    The engine goes on without them and computes what it can't load: its own counters alone look like a worse cache.
+    """
+    pairs = (("the store", before.mooncake, after.mooncake), ("LMCache's server", before.lmcache, after.lmcache))
+    told = [(name, change(then, now).problem) for name, then, now in pairs if then.problem is None]
+    return tuple(f"{name} was lost in this round: {problem}" for name, problem in told if problem is not None)
+
+
 class Servers:
     """The engine's instances, LMCache's server and Mooncake's master, as far as their addresses are configured.
 

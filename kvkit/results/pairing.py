@@ -58,17 +58,21 @@ def find_pairs(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -
         ResultsError: a glob matches nothing, a file cannot be read or has the other mode, no scenario was
             run in both modes, or no two runs of a scenario sent the same workload.
     """
-    with_cache, baseline = _read(with_cache_globs, "with-cache"), _read(baseline_globs, "baseline")
+    cut_off = [
+        *(NotUsed(*each) for each in cut_off_scenarios(_folders(with_cache_globs), "with-cache")),
+        *(NotUsed(*each) for each in cut_off_scenarios(_folders(baseline_globs), "baseline")),
+    ]
+    try:
+        with_cache, baseline = _read(with_cache_globs, "with-cache"), _read(baseline_globs, "baseline")
+    except ResultsError as error:
+        raise ResultsError("; ".join([str(error), *(f"{path}: {reason}" for path, reason in cut_off)])) from None
     shared = [scenario for scenario in with_cache if scenario in baseline]
     if not shared:
         raise ResultsError(
             "no scenario was run in both modes: "
             f"with-cache has {', '.join(with_cache)}; baseline has {', '.join(baseline)}"
         )
-    not_used = [
-        *(NotUsed(*cut_off) for cut_off in cut_off_scenarios(_folders(with_cache_globs), "with-cache")),
-        *(NotUsed(*cut_off) for cut_off in cut_off_scenarios(_folders(baseline_globs), "baseline")),
-    ]
+    not_used = cut_off
     pairs = {scenario: _pair(with_cache[scenario], baseline[scenario], not_used) for scenario in shared}
     return Found(
         pairs=pairs,
@@ -82,12 +86,7 @@ def find_pairs(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -
 
 def _read(globs: Sequence[str], mode: Mode) -> dict[str, list[StatsFile]]:
     """The runs of each scenario, oldest first."""
-    try:
-        paths = expand(globs)
-    except ResultsError as error:
-        cut_off = [f"; {path}: {reason}" for path, reason in cut_off_scenarios(_folders(globs), mode)]
-        raise ResultsError(f"{error}{''.join(cut_off)}") from None
-    found = [StatsFile(path, *run) for path in paths for run in read_runs(path, mode)]
+    found = [StatsFile(path, *run) for path in expand(globs) for run in read_runs(path, mode)]
     for path, stats, _ in found:
         if stats.mode != mode:
             raise ResultsError(f"{path}: key mode: found {stats.mode}, expected {mode}: give it to the other option")

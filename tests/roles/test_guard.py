@@ -204,3 +204,13 @@ def test_a_watcher_that_was_killed_is_started_again(host: Host) -> None:
         time.sleep(0.05)
     host.hold("one")
     assert len(host.watchers()) == 1
+
+
+def test_what_a_run_changed_after_it_had_lost_the_host_is_undone(host: Host) -> None:
+    host.hold_that_is_over("one")
+    host.guard("check")
+    host.switch("baseline", "with-cache")  # it comes back, and goes on
+    refused = host.guard("release", "--owner", "one")
+    assert refused.returncode == 1
+    assert "this run has lost it" in refused.stderr
+    assert host.engine() == ["baseline"]

@@ -121,12 +121,7 @@ class Guard:
             raise Refused(refusal(held))
         before = read(self.hold_file)
         mine = before is not None and before["owner"] == owner
-        lost = read(self.put_back_file)
-        if not mine and lost is not None and lost["owner"] == owner:
-            raise Refused(
-                f"it was put back at {lost['time']}, because the control node had been silent for too long; "
-                "this run has lost it and cannot go on"
-            )
+        self.refuse_who_lost_it(owner)
         found = read(self.found_file)
         if found is None:
             found = note(Services(self.state, settings))
@@ -147,12 +142,30 @@ class Guard:
         self.see_to_the_watcher(held)
         return {"found": found, "taken_from": None if mine or before is None else before["told"]}
 
+    def refuse_who_lost_it(self, owner: str) -> None:
+        """A run that comes back after the host has put itself back may have changed it since: that is undone.
+
+        Raises:
+            Refused: the caller is that run.
+        """
+        lost = read(self.put_back_file)
+        if lost is None or lost["owner"] != owner or read(self.hold_file) is not None:
+            return
+        if lost["found"] is not None:
+            put_back(Services(self.state, lost["settings"]), lost["found"])
+        raise Refused(
+            f"it was put back at {lost['time']}, because the control node had been silent for too long; this run has "
+            "lost it and cannot go on"
+        )
+
     def release(self, owner: str, forget: bool) -> None:
         held = self.holder()
         if held is not None and held["owner"] != owner:
             raise Refused(refusal(held))
+        self.refuse_who_lost_it(owner)
         if forget:
-            forget_found(self)
+            self.found_file.unlink(missing_ok=True)
+            Services(self.state, {}).forget()
         if (before := read(self.hold_file)) is not None:
             self.hold_file.unlink()
             end_timer(before["settings"])
@@ -166,9 +179,10 @@ class Guard:
             if not self.is_over(held):
                 return True
             failed = [] if found is None else put_back(Services(self.state, held["settings"]), found)
-            write(self.put_back_file, {"owner": held["owner"], "told": held["told"], "time": clock(), "failed": failed})
+            told = {key: held[key] for key in ("owner", "told", "since", "renewed", "settings")}
+            write(self.put_back_file, {**told, "time": clock(), "found": found, "failed": failed})
             if not failed:
-                forget_found(self)
+                self.found_file.unlink(missing_ok=True)
             self.hold_file.unlink()
             end_timer(held["settings"])
             return False
@@ -196,11 +210,6 @@ def refusal(held: dict[str, Any]) -> str:
         f"{now_s() - held['silent_s']:.0f} s ago. Wait for its end; if it is dead, the host puts itself back at "
         f"{clock(left_s)}, or take it over with -e kv_break_lock=true"
     )
-
-
-def forget_found(guard: Guard) -> None:
-    guard.found_file.unlink(missing_ok=True)
-    Services(guard.state, {}).forget()
 
 
 def started(pid: int) -> int | None:

@@ -1,0 +1,131 @@
+"""Run cells of the fault matrix, print it, and keep it in the documentation.
+
+    python -m tests.faults [--stage S ...] [--fault F ...] [--way kvkit|playbook] [--jobs 2] [--write]
+
+What earlier calls found is kept in build/faults.json, so the matrix can be run in pieces. Exit code 1: a cell failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.faults import measuring, playing
+from tests.faults.cells import FAULTS, STAGES, Cannot, Cell
+from tests.playbooks import PROJECT
+
+KEPT = PROJECT / "build/faults.json"
+PAGE = PROJECT / "docs/fault-matrix.md"
+SHOWN = 300
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="kv", ignore_cleanup_errors=True) as folder:
+            outcome, said = "as specified", cell.run(Path(folder))
+    except Cannot as reason:
+        outcome, said = "not run", str(reason)
+    except Exception as error:
+        outcome, said = "FAILED", f"{type(error).__name__}: {error}"
+    print(f"{outcome:12}  {cell.way:8}  {cell.name}  ({time.monotonic() - began:.0f} s)", flush=True)
+    if outcome == "FAILED":
+        print(said, flush=True)
+    return {
+        "stage": cell.stage,
+        "fault": cell.fault,
+        "way": cell.way,
+        "outcome": outcome,
+        "said": said[-SHOWN:] if outcome == "as specified" else said[:SHOWN],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+    marks = {"as specified": "ok", "not run": "not run", "FAILED": "**FAILED**"}
+    by_place: dict[tuple[str, str], list[str]] = {}
+    for one in found:
+        by_place.setdefault((one["fault"], one["stage"]), []).append(f"{marks[one['outcome']]} ({one['way']})")
+    lines = ["| | " + " | ".join(STAGES) + " |", "| --- |" + " --- |" * len(STAGES)]
+    lines += [
+        f"| {fault} | " + " | ".join(", ".join(by_place.get((fault, stage), ["-"])) for stage in STAGES) + " |"
+        for fault in FAULTS
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", action="append", choices=STAGES)
+    parser.add_argument("--fault", action="append", choices=FAULTS)
+    parser.add_argument("--way", choices=["kvkit", "playbook"])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
+    arguments = parser.parse_args()
+    chosen = [
+        cell
+        for cell in [*measuring.cells(), *playing.cells()]
+        if (not arguments.stage or cell.stage in arguments.stage)
+        and (not arguments.fault or cell.fault in arguments.fault)
+        and arguments.way in (None, cell.way)
+    ]
+    try:
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            now = list(pool.map(run, chosen))
+    finally:
+        playing.end_machines()
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else []
+    replaced = {(one["stage"], one["fault"], one["way"]) for one in now}
+    found = [one for one in kept if (one["stage"], one["fault"], one["way"]) not in replaced] + now
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps(found, indent=1))
+    print(f"\n{table(found)}\n")
+    for outcome in ("as specified", "FAILED", "not run"):
+        print(f"{outcome}: {sum(one['outcome'] == outcome for one in found)}")
+    if arguments.write:
+        PAGE.write_text(page(found))
+    return 1 if any(one["outcome"] == "FAILED" for one in now) else 0
+
+
+def page(found: Sequence[dict[str, Any]]) -> str:
+    order = {stage: number for number, stage in enumerate(STAGES)}
+    rows = [
+        f"| {one['stage']} | {one['fault']} | {one['way']} | {one['outcome']} | {one['seconds']:.0f} "
+        f"| {escaped(one['said'])} |"
+        for one in sorted(found, key=lambda one: (order[one["stage"]], FAULTS.index(one["fault"])))
+    ]
+    done = sum(one["outcome"] == "as specified" for one in found)
+    return HEAD.format(cells=len(found), done=done, table=table(found), rows="\n".join(rows))
+
+
+def escaped(said: str) -> str:
+    return said.replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+
+
+HEAD = """# The fault matrix
+
+What happens when something is killed at a stage of a cycle. `make faults` runs it and writes this page; {done} of
+{cells} cells ended as specified when it was written.
+
+{table}
+
+`ok`: nothing that had finished was lost, the service was put back (by the playbook, by the host itself, or by
+`restore.yml`), and the operator was told host or address, stage and cause. `kvkit`: the command alone, against an
+emulated engine and store in processes of their own. `playbook`: `ansible-playbook` with the emulated inventory.
+`-`: not a cell.
+
+| stage | fault | driven by | outcome | s | what was said, its end |
+| --- | --- | --- | --- | --- | --- |
+{rows}
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
