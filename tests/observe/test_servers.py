@@ -130,6 +130,7 @@ def test_quiet_is_an_idle_engine_and_no_store_on_its_way(
     assert site.asked.count("GET engine/metrics") == looks
 
 
+RESTARTED = Reading(process_started_s=2.0)
 THERE, GONE = Reading(process_started_s=1.0), Reading(problem="http://master:9003/metrics: no answer (refused)")
 
 
