@@ -26,6 +26,8 @@ _RECORD_COLUMNS = tuple(field.name for field in fields(Record))
 _COLUMNS = Origin._fields + _RECORD_COLUMNS
 _LISTS = frozenset(field.name for field in fields(Record) if isinstance(field.default, tuple))
 """Columns whose cells are JSON lists."""
+_LATER_COLUMNS = frozenset({"part"})
+"""Tables of an earlier kvkit don't have them."""
 
 
 def as_table(runs: Iterable[tuple[RunStats, Sequence[Record]]]) -> str:
@@ -50,7 +52,7 @@ def runs_in_table(path: Path, text: str) -> tuple[ImportedRun, ...]:
         ResultsError: naming the column that is missing, or the line that is wrong.
     """
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := sorted(set(_COLUMNS) - set(rows.fieldnames or ())):
+    if missing := sorted(set(_COLUMNS) - _LATER_COLUMNS - set(rows.fieldnames or ())):
         raise ResultsError(f"{path}: has no column {', '.join(missing)}: not a table of this kvkit")
     runs: dict[Origin, list[Record]] = defaultdict(list)
     for row in rows:
@@ -77,7 +79,11 @@ def _cells(record: Record) -> Iterator[Any]:
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {column: json.loads(row[column]) if column in _LISTS else row[column] or None for column in _RECORD_COLUMNS}
+    return {
+        column: json.loads(row[column]) if column in _LISTS else row[column] or None
+        for column in _RECORD_COLUMNS
+        if column in row
+    }
 
 
 def _summaries(records: Iterable[Record]) -> list[RoundSummary]:
