@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.faults import measuring, playing
+from tests.faults import machine, measuring, playing
 from tests.faults.cells import FAULTS, STAGES, Cannot, Cell
 from tests.playbooks import PROJECT
 
@@ -80,7 +80,7 @@ def main() -> int:
         with ThreadPoolExecutor(arguments.jobs) as pool:
             now = list(pool.map(run, chosen))
     finally:
-        playing.end_machines()
+        machine.end_machines()
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else []
     replaced = {(one["stage"], one["fault"], one["way"]) for one in now}
     found = [one for one in kept if (one["stage"], one["fault"], one["way"]) not in replaced] + now

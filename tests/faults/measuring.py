@@ -271,18 +271,35 @@ def disk_full(folder: Path, mode: str) -> str:
         return said
 
 
-def clock_jumps(folder: Path, mode: str) -> str:
+def faked_clock(jump: Path) -> dict[str, str]:
+    """An environment whose clock is moved by what the file says."""
     if not LIBFAKETIME.exists():
         raise Cannot("libfaketime is not installed")
+    jump.write_text("+0")
+    return {
+        "LD_PRELOAD": str(LIBFAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(jump),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def clock_jumps_in_a_proof(folder: Path) -> str:
+    jump = folder / "jump"
+    environment = faked_clock(jump)
+    with bench(folder) as it:
+        run = it.command("prove", f"--config={folder}/config.json", "--json", environment=environment)
+        wait_until(lambda: it.prompt_tokens() > 1000, run)
+        jump.write_text("+3600s")
+        code, said = ended(run)
+        assert (code, '"PROVEN"' in said) == (Ending.DONE, True), said
+        return "nothing: it says PROVEN"
+
+
+def clock_jumps(folder: Path, mode: str) -> str:
+    jump = folder / "jump"
+    environment = faked_clock(jump)
     with bench(folder, mode) as it:
-        jump = folder / "jump"
-        jump.write_text("+0")
-        environment = {
-            "LD_PRELOAD": str(LIBFAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(jump),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
         run = it.start_run(environment=environment)
         it.wait_for_records(2, run)
         jump.write_text("+3600s")
@@ -373,6 +390,7 @@ def cells() -> list[Cell]:
             made.append(Cell(f"measure {mode}", fault, "kvkit", partial(server_killed, mode=mode, server=server)))
     for fault in ("kill -9 of kvkit", "Ctrl-C", "kill -9 of vLLM", "kill -9 of the store"):
         made.append(Cell("prove", fault, "kvkit", partial(proof_hit, fault=fault)))
+    made.append(Cell("prove", "clock jump", "kvkit", clock_jumps_in_a_proof))
     for fault in ("kill -9 of kvkit", "Ctrl-C", "disk full"):
         made.append(Cell("report", fault, "kvkit", partial(compared, fault=fault)))
     return made

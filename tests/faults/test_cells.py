@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import measuring, playing
+from tests.faults import machine, measuring, playing
 from tests.faults.cells import FAULTS, STAGES, Cell
 
 CELLS = [*measuring.cells(), *playing.cells()]
@@ -33,4 +33,4 @@ def test_a_host_whose_control_node_is_silent_puts_itself_back(tmp_path: Path) ->
     try:
         cell("serve with-cache", "control node silent", "playbook").run(tmp_path)
     finally:
-        playing.end_machines()
+        machine.end_machines()
