@@ -1,4 +1,4 @@
-"""This machine as a provisioned host of its own, with an engine of the operator's; and a playbook that runs on it."""
+"""The machine as a provisioned host, with an engine of the operator's; and a playbook that runs on it."""
 
 from __future__ import annotations
 
