@@ -1,8 +1,9 @@
 """Run cells of the fault matrix, print it, and keep it in the documentation.
 
-    python -m tests.faults [--stage S ...] [--fault F ...] [--way kvkit|playbook] [--jobs 2] [--write]
+    python -m tests.faults [--stage S ...] [--fault F ...] [--way W] [--jobs 2] [--within S] [--left] [--write]
 
-What earlier calls found is kept in build/faults.json, so the matrix can be run in pieces. Exit code 1: a cell failed.
+What was found is kept in build/faults.json, so the matrix can be run in pieces: --within begins no cell after so many
+seconds, and --left takes those that have not yet ended as specified. Exit code 1: a cell failed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +50,28 @@ def run(cell: Cell) -> dict[str, Any]:
     }
 
 
+class Kept:
+    """What was found of each cell, on disk after each."""
+
+    def __init__(self) -> None:
+        self._writing = threading.Lock()
+        self.found: list[dict[str, Any]] = json.loads(KEPT.read_text()) if KEPT.exists() else []
+
+    def add(self, outcome: dict[str, Any]) -> None:
+        with self._writing:
+            self.found = [one for one in self.found if _place(one) != _place(outcome)] + [outcome]
+            KEPT.parent.mkdir(exist_ok=True)
+            KEPT.write_text(json.dumps(self.found, indent=1))
+
+    def is_done(self, cell: Cell) -> bool:
+        place = (cell.stage, cell.fault, cell.way)
+        return any(_place(one) == place and one["outcome"] == "as specified" for one in self.found)
+
+
+def _place(one: dict[str, Any]) -> tuple[str, str, str]:
+    return one["stage"], one["fault"], one["way"]
+
+
 def table(found: Sequence[dict[str, Any]]) -> str:
     marks = {"as specified": "ok", "not run": "not run", "FAILED": "**FAILED**"}
     by_place: dict[tuple[str, str], list[str]] = {}
@@ -67,31 +91,39 @@ def main() -> int:
     parser.add_argument("--fault", action="append", choices=FAULTS)
     parser.add_argument("--way", choices=["kvkit", "playbook"])
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--within", type=float, default=float("inf"), help="seconds")
+    parser.add_argument("--left", action="store_true", help="only cells that have not yet ended as specified")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     arguments = parser.parse_args()
+    kept = Kept()
     chosen = [
         cell
         for cell in [*measuring.cells(), *playing.cells()]
         if (not arguments.stage or cell.stage in arguments.stage)
         and (not arguments.fault or cell.fault in arguments.fault)
         and arguments.way in (None, cell.way)
+        and not (arguments.left and kept.is_done(cell))
     ]
+    last = time.monotonic() + arguments.within
+    failed = []
+
+    def one(cell: Cell) -> None:
+        if time.monotonic() < last:
+            kept.add(outcome := run(cell))
+            failed.append(outcome["outcome"] == "FAILED")
+
     try:
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            now = list(pool.map(run, chosen))
+            list(pool.map(one, chosen))
     finally:
         machine.end_machines()
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else []
-    replaced = {(one["stage"], one["fault"], one["way"]) for one in now}
-    found = [one for one in kept if (one["stage"], one["fault"], one["way"]) not in replaced] + now
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps(found, indent=1))
+    found = kept.found
     print(f"\n{table(found)}\n")
     for outcome in ("as specified", "FAILED", "not run"):
         print(f"{outcome}: {sum(one['outcome'] == outcome for one in found)}")
     if arguments.write:
         PAGE.write_text(page(found))
-    return 1 if any(one["outcome"] == "FAILED" for one in now) else 0
+    return 1 if any(failed) else 0
 
 
 def page(found: Sequence[dict[str, Any]]) -> str:

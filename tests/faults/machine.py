@@ -46,10 +46,15 @@ class Machine:
             shutil.rmtree(folder)
             raise Cannot("no right to mount a small disk")
         self.variables = {**self.it.ports, "kv_results_dir": str(folder / "results"), **SMALL}
-        self.finish("provision")
+        try:
+            self.finish("provision")
+        except BaseException:
+            self.end()
+            raise
 
     def end(self) -> None:
-        self.it.end()
+        with suppress(psutil.Error):
+            self.it.end()
         subprocess.run(["umount", "-l", str(self.it.state)], check=False)
         shutil.rmtree(self.it.folder, ignore_errors=True)
 
@@ -199,8 +204,8 @@ def machine() -> Iterator[Machine]:
         one = Machine()
         with _MAKING:
             _ALL.append(one)
+    one.reset()
     try:
-        one.reset()
         yield one
     finally:
         one.fill(False)
@@ -210,3 +215,4 @@ def machine() -> Iterator[Machine]:
 def end_machines() -> None:
     for one in _ALL:
         one.end()
+    _ALL.clear()

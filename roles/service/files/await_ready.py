@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 POLL_S = 0.5
 ANSWER_S = 5.0
@@ -113,6 +114,17 @@ def wait(arguments: argparse.Namespace, log: Log) -> float:
         time.sleep(POLL_S)
 
 
+def record(path: Path, asked: list[Any]) -> None:
+    """All of it or nothing."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(json.dumps(asked))
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
@@ -137,7 +149,11 @@ def main() -> int:
         print(f"{reason}\n\n{log.tail()}", file=sys.stderr)
         return 1
     if arguments.record is not None:
-        arguments.record.write_text(json.dumps([arguments.url, arguments.pattern, arguments.timeout]))
+        try:
+            record(arguments.record, [arguments.url, arguments.pattern, arguments.timeout])
+        except OSError as error:
+            print(f"it is ready, and {arguments.record} cannot be written: {error.strerror}", file=sys.stderr)
+            return 1
     print(json.dumps({"seconds": round(seconds, 1)}))
     return 0
 
