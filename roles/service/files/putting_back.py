@@ -23,6 +23,8 @@ ORDER = ("mooncake-master", "mooncake-emulated", "mooncake-owner", "lmcache-serv
 ANSWER_S = 60.0
 STOP_S = 300.0
 """Far above what a drain takes; supervisord and systemd kill long before."""
+READY_S = 1800.0
+"""Of an engine that loads its model; the role's own default."""
 CLEAR_S = 20
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
@@ -41,6 +43,7 @@ class Services:
         self._bin = Path(settings.get("supervisor_bin", ""))
         self._systemd = Path(settings.get("systemd_dir", "/etc/systemd/system"))
         self.external: dict[str, dict[str, list[str]]] = settings.get("external", {})
+        self.external_url = settings.get("external_url", "")
 
     def names(self) -> list[str]:
         """Those that were ever started here, in the order of their start."""
@@ -58,9 +61,9 @@ class Services:
         running = (mode for mode, its in self.external.items() if ends_with_0(its["status"]))
         return next(running, None)
 
-    def engine(self, *, found: bool = False) -> dict[str, Any]:
+    def engine(self) -> dict[str, Any]:
         """How the engine was started; empty where nobody wrote it down."""
-        path = (self._copies if found else self._state) / "engine.json"
+        path = self._state / "engine.json"
         told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return told
 
@@ -214,8 +217,8 @@ def put_back(services: Services, found: dict[str, Any]) -> list[str]:
             attempt(f"start {name}", lambda name=name: services.start(name))  # type: ignore[misc]
     if services.external and mode != "stopped" and services.external_mode() != mode:
         attempt(f"start the engine ({mode})", lambda: run(services.external[mode]["start"], limit_s=STOP_S))
-        if url := services.engine(found=True).get("url"):
-            attempt("wait for the engine", lambda: services.wait_for_answer(f"{url}/health", "", STOP_S))
+        if services.external_url:
+            attempt("wait for the engine", lambda: services.wait_for_answer(services.external_url, "", READY_S))
     attempt("write down how the engine runs", services.put_engine_file_back)
     return failed
 
