@@ -184,11 +184,18 @@ class Play:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
 
-    def failures(self) -> str:
-        """What was said of the failed tasks: host, task and cause."""
+    def failures(self) -> list[str]:
+        """Of each failed task: its name, and the block that tells host and cause, on one line."""
+        told = []
+        task = ""
         lines = self.output.splitlines()
-        failed = [number for number, line in enumerate(lines) if line.startswith(("fatal:", "[ERROR]"))]
-        return " ".join(" ".join(lines[number : number + 14]) for number in failed)[:1500]
+        for number, line in enumerate(lines):
+            if line.startswith("TASK ["):
+                task = line.partition("]")[0] + "]"
+            if line.startswith("fatal:"):
+                block = lines[number : next((at for at in range(number, len(lines)) if not lines[at]), len(lines))]
+                told.append(" ".join(f"{task} {' '.join(block)}".split()))
+        return told
 
 
 _MACHINES: Queue[Machine] = Queue()
