@@ -133,6 +133,7 @@ def test_released_without_a_word_what_was_found_stays_noted(host: Host) -> None:
     host.guard("release", "--owner", "one", "--forget")
     assert host.file("found.json") is None
     assert sorted(path.name for path in host.state.iterdir()) == ["guard.log", "hold.lock"]
+    assert host.watchers() == []
 
 
 def test_when_its_holder_is_silent_the_host_puts_itself_back(host: Host) -> None:

@@ -18,6 +18,7 @@ import argparse
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -169,6 +170,7 @@ class Guard:
         if (before := read(self.hold_file)) is not None:
             self.hold_file.unlink()
             end_timer(before["settings"])
+            end_watcher(before["watcher"])
 
     def check(self) -> bool:
         """Put the host back if that is due. Returns whether somebody holds it still."""
@@ -223,6 +225,16 @@ def started(pid: int) -> int | None:
 
 def lives(watcher: list[int] | None) -> bool:
     return watcher is not None and started(watcher[0]) == watcher[1]
+
+
+def end_watcher(watcher: list[int] | None) -> None:
+    """It does nothing but look: whoever releases a host is alone."""
+    if watcher is None or not lives(watcher):
+        return
+    os.kill(watcher[0], signal.SIGTERM)
+    end = time.monotonic() + POLL_S
+    while lives(watcher) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def has_timer(settings: dict[str, Any]) -> bool:
