@@ -12,7 +12,7 @@ compile = env -u PYTHONDONTWRITEBYTECODE $(bin)/kvkit --help > /dev/null
 # ansible-lint and the tests look for ansible-playbook on the PATH.
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
-.PHONY: cycle test check lint unit docs constraints clean
+.PHONY: cycle test check lint unit faults docs constraints clean
 
 cycle: .venv/cycle.stamp
 	$(bin)/ansible-playbook -i $(INVENTORY) playbooks/site.yml $(ARGS)
@@ -33,6 +33,10 @@ lint: .venv/dev.stamp
 
 unit: .venv/dev.stamp
 	$(bin)/pytest -m 'not playbook and not cycle and not real'
+
+# Every fault at every stage, printed and kept in docs/fault-matrix.md. Wants root (small disks) and libfaketime.
+faults: .venv/dev.stamp
+	$(bin)/python -m tests.faults --write $(ARGS)
 
 # The pages that are made from code: checks, command line, variables, test configuration.
 docs: .venv/dev.stamp

@@ -37,6 +37,7 @@ from kvkit.results.stats import (
 )
 from kvkit.results.store import open_run
 from kvkit.results.summary import run_validity, summarise_round
+from kvkit.results.tally import Tally
 
 MOST_MB = 3.0
 MOST_S = 10.0
@@ -139,7 +140,7 @@ def _summary(mode: Mode, number: int, records: list[Record]) -> RoundSummary:
     seconds = round(len(records) / PER_S) + 1
     read = [external * 8192 * second // seconds for second in range(seconds + 1)]
     summary = summarise_round(
-        records,
+        Tally.of(records),
         number=number,
         isolation="device",
         by_source=TokensBySource(computed=prompt - external, device=0, external=external),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 import secrets
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,17 +13,15 @@ from pathlib import Path
 import httpx
 import uvloop
 
-from kvkit import __version__
 from kvkit.config import Config, ConfigError, Isolation, ScenarioName
 from kvkit.ending import Ending
 from kvkit.load.answer import Answer, quote, read_answer
 from kvkit.load.arrivals import ArrivalError, start_offsets
 from kvkit.load.calibration import CalibrationError, measure_lengths, measure_scale
 from kvkit.load.client import ChatClient, ChatSettings, open_http
-from kvkit.load.lag import summarise_lag
+from kvkit.load.lag import LoopLag
 from kvkit.load.share import Share
 from kvkit.load.workers import WorkerError, choose_workers, send_round
-from kvkit.observe import lmcache, vllm
 from kvkit.observe.engine import (
     EngineFacts,
     EngineRefusedError,
@@ -34,28 +31,26 @@ from kvkit.observe.engine import (
 )
 from kvkit.observe.reset import ResetError, ResetNotOfferedError
 from kvkit.observe.restart import RestartError, restart
-from kvkit.observe.servers import Changes, Servers, servers_of
-from kvkit.observe.traffic import store_traffic
-from kvkit.observe.validity import RoundFacts, Verdict, judge
+from kvkit.observe.servers import Changes, Servers, lost_meanwhile, servers_of
 from kvkit.report.progress import RunReporter
 from kvkit.results.deployment import describe
 from kvkit.results.errors import ResultsError
 from kvkit.results.limit import Deployment, physical_limit
 from kvkit.results.record import Record
 from kvkit.results.stats import (
-    ClientLag,
-    Counters,
     Engine,
     Mode,
-    Provenance,
     RoundSummary,
     RunStats,
-    TokensBySource,
     Traffic,
     WorkloadFacts,
 )
-from kvkit.results.store import RunFiles, open_run
-from kvkit.results.summary import run_validity, sum_if_told, summarise_round
+from kvkit.results.store import RunFiles, open_run, reopen_run
+from kvkit.results.summary import run_validity
+from kvkit.results.tally import Tally
+from kvkit.results.unfinished import Journal, ScenarioState, unfinished_runs
+from kvkit.resume import Kept, NewRun, ResumeError, begin, go_on, look_at_records
+from kvkit.rounds import RoundSeen, summarise
 from kvkit.workload import SCENARIOS, Message, TokenScale, Workload, WorkloadError
 
 
@@ -63,15 +58,18 @@ class WrongInputError(Exception):
     """What was asked for can't be measured on this engine. The message is complete: print it as it is."""
 
 
-def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter) -> Ending:
+RESUME = "`kvkit run --resume` with the same flags finishes the rest"
+
+
+def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter, resume: bool = False) -> Ending:
     """Run the configured scenarios once, in the mode that the service was started with.
 
-    Records are on disk as soon as their requests end, so a run that is stopped keeps them. Nothing is raised for what
-    a server, the disk or the user does: the reporter is told.
+    Records are on disk as soon as their requests end, so a run that is stopped keeps them, and `resume` goes on with
+    it (docs/crash-safety.md). Nothing is raised for what a server, the disk or the user does: the reporter is told.
     """
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, mode, results_dir, reporter))
+            return runner.run(_run(config, mode, results_dir, reporter, resume))
     except (
         WrongInputError,
         ConfigError,
@@ -79,6 +77,7 @@ def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter)
         ModelNotServedError,
         WorkloadError,
         ArrivalError,
+        ResumeError,
     ) as error:
         reporter.run_failed(str(error))
         return Ending.WRONG_INPUT
@@ -89,9 +88,11 @@ def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter)
             f"{config.openai_api.base_url}: the engine stopped answering ({error or type(error).__name__})"
         )
     except OSError as error:
-        reporter.run_failed(f"{results_dir}: results can't be kept ({error.strerror})")
+        reporter.run_failed(
+            f"{results_dir}: results can't be kept ({error.strerror}); those that were stay, and {RESUME}"
+        )
     except KeyboardInterrupt:
-        reporter.run_failed(f"interrupted; what had ended by then is in {results_dir}, in the requests file")
+        reporter.run_failed(f"interrupted; what had ended by then is in {results_dir}, and {RESUME}")
     return Ending.NOT_FINISHED
 
 
@@ -103,16 +104,15 @@ class _Bench:
     mode: Mode
     results_dir: Path
     reporter: RunReporter
-    run_id: str
     engine_http: httpx.AsyncClient
     client: ChatClient
     servers: Servers
-    engine: Engine
     deployment: Deployment
     isolation: Isolation
+    journal: Journal
 
 
-async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunReporter) -> Ending:
+async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunReporter, resume: bool) -> Ending:
     api = config.openai_api
     async with (
         open_http(api.api_key.get_secret_value()) as engine_http,
@@ -130,23 +130,34 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
         ]
         _check_lengths(config, facts, workloads)
         servers = servers_of(config, engine_http, http, with_cache=mode == "with-cache")
+        isolation = await _choose_isolation(config, servers)
+        engine = Engine(version=facts.version, model=api.model_name, connector=facts.connector, flags=facts.flags)
+        reporter.run_started(mode, engine, isolation)
+        if not resume:
+            for path in unfinished_runs(results_dir, mode):
+                reporter.notice(f"{path} tells of a run that was cut off or goes on; --resume would finish it")
+        run = NewRun(config, mode, isolation, engine, workloads)
+        journal = go_on(run, results_dir) if resume else begin(run, results_dir)
         bench = _Bench(
             config=config,
             mode=mode,
             results_dir=results_dir,
             reporter=reporter,
-            run_id=secrets.token_hex(8),
             engine_http=engine_http,
             client=client,
             servers=servers,
-            engine=Engine(version=facts.version, model=api.model_name, connector=facts.connector, flags=facts.flags),
             deployment=deployment,
-            isolation=await _choose_isolation(config, servers),
+            isolation=isolation,
+            journal=journal,
         )
-        reporter.run_started(mode, bench.engine, bench.isolation)
-        for problem in (await servers.snapshot()).problems():
-            reporter.notice(f"counters are not known: {problem}")
-        valid = [await _run_scenario(bench, workload) for workload in workloads]
+        finished = False
+        try:
+            for problem in (await servers.snapshot()).problems():
+                reporter.notice(f"counters are not known: {problem}")
+            valid = [await _run_scenario(bench, workload) for workload in workloads]
+            finished = True
+        finally:
+            journal.close(finished=finished)
     return Ending.INVALID if False in valid else Ending.DONE
 
 
@@ -193,27 +204,46 @@ async def _choose_isolation(config: Config, servers: Servers) -> Isolation:
 
 
 async def _run_scenario(bench: _Bench, workload: Workload) -> bool | None:
-    """All rounds of one scenario, kept and reported. Returns the run's validity."""
+    """All rounds of one scenario that are left to send, kept and reported. Returns the scenario's validity."""
+    journal = bench.journal
+    if (state := journal.state.of(workload.scenario)).state == "done":
+        return state.valid
     bench.reporter.scenario_started(workload.scenario, len(workload.requests), bench.config.test.rounds)
     fingerprint = await _warm_up(bench, workload)
-    started = datetime.now(UTC)
-    with open_run(bench.results_dir, bench.mode, workload.scenario, started) as files:
-        summaries = await _run_rounds(bench, workload, files)
+    started = state.started or datetime.now(UTC)
+    with _files(bench, state, started) as (files, kept):
+        journal.scenario_begun(workload.scenario, files.requests_path.name, started)
+        summaries = await _run_rounds(bench, workload, files, kept)
         valid, reasons = run_validity(summaries)
+        engine = journal.state.provenance.engine.model_copy(update={"system_fingerprint": fingerprint})
         stats = RunStats(
-            run_id=bench.run_id,
+            run_id=journal.state.run_id,
             mode=bench.mode,
             scenario=workload.scenario,
             valid=valid,
             invalid_reasons=reasons,
             config=bench.config.redacted(),
-            provenance=_provenance(bench, started, fingerprint),
+            provenance=journal.state.provenance.model_copy(update={"started": started, "engine": engine}),
             workload=_workload_facts(workload),
             records=files.requests_path.name,
             rounds=tuple(summaries),
         )
         bench.reporter.scenario_ended(stats, files.write_stats(stats))
+        journal.scenario_done(workload.scenario, valid)
     return valid
+
+
+@contextmanager
+def _files(bench: _Bench, state: ScenarioState, started: datetime) -> Iterator[tuple[RunFiles, Kept]]:
+    """The files of a scenario, and what they hold of the round that comes next."""
+    if state.records is None:
+        with open_run(bench.results_dir, bench.mode, state.scenario, started) as files:
+            yield files, Kept()
+        return
+    path = bench.results_dir / state.records
+    kept = look_at_records(path, state)
+    with reopen_run(path) as files:
+        yield files, kept
 
 
 async def _warm_up(bench: _Bench, workload: Workload) -> str | None:
@@ -236,21 +266,40 @@ async def _warm_up(bench: _Bench, workload: Workload) -> str | None:
     return answer.system_fingerprint
 
 
-async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles) -> list[RoundSummary]:
+async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles, kept: Kept) -> list[RoundSummary]:
     """Rounds with the servers at rest before, between and after them: what is on its way can't hit."""
-    summaries: list[RoundSummary] = []
+    summaries = list(bench.journal.state.of(workload.scenario).rounds)
     restless = await bench.servers.wait_quiet()
-    for number in range(1, bench.config.test.rounds + 1):
+    for number in range(len(summaries) + 1, bench.config.test.rounds + 1):
         incidents = [restless, await _clear(bench, workload, number)]
         before = await bench.servers.snapshot()
-        bench.reporter.round_started(number, bench.config.test.rounds, len(workload.requests))
-        records, client, traffic = await _send(bench, workload, number, files)
+        begins, part_begins = kept.begins, files.size
+        share = kept.rest_of(_share(bench, workload, number))
+        bench.journal.round_begun(workload.scenario, number)
+        bench.reporter.round_started(number, bench.config.test.rounds, len(share.requests))
+        lags, traffic = await _send(bench, share, kept.parts + 1, files)
         restless = await bench.servers.wait_quiet()
-        changes = Changes.between(before, await bench.servers.snapshot())
-        verdict = judge(_facts(bench, workload, records, changes, [*incidents, restless]))
-        summary = _summarise(bench, workload, records, changes, verdict, client=client, traffic=traffic)
+        after = await bench.servers.snapshot()
+        lost = lost_meanwhile(before, after) if bench.mode == "with-cache" else ()
+        seen = RoundSeen(
+            number=number,
+            with_cache=bench.mode == "with-cache",
+            isolation=bench.isolation,
+            changes=Changes.between(before, after),
+            incidents=(*incidents, restless, *lost),
+            lags=lags,
+            traffic=traffic,
+            held_to_schedule=share.held_to_schedule,
+            requests_before=len(kept.requests),
+        )
+        part = await _count(bench, files, part_begins)
+        whole = await _count(bench, files, begins) if kept.requests else part
+        summary = summarise(seen, bench.config, workload, part=part, whole=whole)
         summaries.append(_limited(bench, summaries, summary))
+        files.sync()
+        bench.journal.round_ended(workload.scenario, summaries[-1])
         bench.reporter.round_ended(summaries[-1])
+        kept = Kept(begins=files.size)
     return summaries
 
 
@@ -279,87 +328,41 @@ async def _restart(bench: _Bench, workload: Workload) -> None:
     await bench.servers.clear_first_tier()
 
 
-async def _send(
-    bench: _Bench, workload: Workload, number: int, files: RunFiles
-) -> tuple[list[Record], ClientLag, Traffic | None]:
-    records: list[Record] = []
+def _share(bench: _Bench, workload: Workload, number: int) -> Share:
     test = bench.config.test
-
-    def keep(record: Record) -> None:
-        files.add(record)
-        records.append(record)
-        bench.reporter.request_ended(record)
-
-    share = Share(
+    return Share(
         round_number=number,
         requests=workload.requests,
         concurrency=test.concurrency,
         starts=start_offsets(bench.config.load, workload.requests, test.seed),
     )
+
+
+async def _send(bench: _Bench, share: Share, part: int, files: RunFiles) -> tuple[Sequence[LoopLag], Traffic | None]:
+    """Send a round, or the rest of one that was cut off; no record is kept in memory."""
+    if not share.requests:
+        return (), None
+
+    def keep(seen: Record) -> None:
+        record = seen if part == 1 else replace(seen, part=part)
+        files.add(record)
+        bench.reporter.request_ended(record)
+
+    workers = choose_workers(bench.config.test.workers, share)
     async with bench.servers.sample_store() as store:
-        lags = await send_round(bench.client, share, workers=choose_workers(test.workers, share), on_record=keep)
+        lags = await send_round(bench.client, share, workers=workers, on_record=keep)
     samples = store.since(min(lag.began_s for lag in lags))
-    client = summarise_lag(lags, records, held_to_schedule=share.held_to_schedule)
-    return records, client, Traffic(**asdict(samples)) if samples else None
+    return lags, Traffic(**asdict(samples)) if samples else None
 
 
-def _facts(
-    bench: _Bench,
-    workload: Workload,
-    records: Sequence[Record],
-    changes: Changes,
-    incidents: Sequence[str | None],
-) -> RoundFacts:
-    succeeded = [record for record in records if record.ok]
-    told_cached = [record.cached_tokens for record in succeeded if record.cached_tokens is not None]
-    return RoundFacts(
-        with_cache=bench.mode == "with-cache",
-        number=records[0].round,
-        device_cleared=bench.isolation != "none",
-        requests=len(records),
-        failed=len(records) - len(succeeded),
-        ideal_hit_ratio=workload.ideal_hit_ratio,
-        stated_prompt_tokens=sum_if_told(record.expected_prompt_tokens for record in succeeded),
-        usage_prompt_tokens=sum(record.prompt_tokens or 0 for record in succeeded),
-        cached_tokens=sum(told_cached) if told_cached else None,
-        sources=vllm.attribute(changes.vllm),
-        preemptions=vllm.preemptions(changes.vllm),
-        failed_by_engine=vllm.failed_requests(changes.vllm),
-        failed_loads=vllm.failed_loads(changes.vllm) + lmcache.failed_loads(changes.lmcache),
-        store_read=store_traffic(changes).read_something,
-        incidents=tuple(dict.fromkeys(incident for incident in incidents if incident is not None)),
-        unknown=changes.vllm.problem,
-    )
-
-
-def _summarise(
-    bench: _Bench,
-    workload: Workload,
-    records: Sequence[Record],
-    changes: Changes,
-    verdict: Verdict,
-    *,
-    client: ClientLag,
-    traffic: Traffic | None,
-) -> RoundSummary:
-    return summarise_round(
-        records,
-        number=records[0].round,
-        isolation=bench.isolation,
-        by_source=TokensBySource(**asdict(vllm.attribute(changes.vllm))),
-        counters=Counters(
-            vllm=dict(changes.vllm.values),
-            lmcache=dict(changes.lmcache.values),
-            mooncake=dict(changes.mooncake.values),
-        ),
-        valid=verdict.valid,
-        invalid_reasons=verdict.reasons,
-        max_failed_ratio=bench.config.test.max_failed_ratio,
-        client=client,
-        traffic=traffic,
-        ideal_hit_ratio=workload.ideal_hit_ratio_of(records[0].round),
-        open_loop=bench.config.load.process != "closed",
-    )
+async def _count(bench: _Bench, files: RunFiles, size: int) -> Tally:
+    """Count the records that were added after the file had this size. Ctrl-C is heard meanwhile."""
+    tally = Tally(bench.results_dir)
+    for number, record in enumerate(files.since(size)):
+        tally.add(record)
+        if number % 1000 == 0:
+            await asyncio.sleep(0)
+    return tally
 
 
 def _limited(bench: _Bench, before: Sequence[RoundSummary], summary: RoundSummary) -> RoundSummary:
@@ -367,17 +370,6 @@ def _limited(bench: _Bench, before: Sequence[RoundSummary], summary: RoundSummar
     if bench.mode == "baseline" or not before:
         return summary
     return summary.model_copy(update={"limit": physical_limit(before[0], summary, bench.deployment)})
-
-
-def _provenance(bench: _Bench, started: datetime, system_fingerprint: str | None) -> Provenance:
-    return Provenance(
-        kvkit_version=__version__,
-        python=platform.python_version(),
-        host=socket.gethostname(),
-        started=started,
-        seed=bench.config.test.seed,
-        engine=bench.engine.model_copy(update={"system_fingerprint": system_fingerprint}),
-    )
 
 
 def _workload_facts(workload: Workload) -> WorkloadFacts:

@@ -382,7 +382,7 @@ def test_an_interrupted_run_keeps_the_records_that_it_has(tmp_path: Path, with_c
     ending = run(config_for(with_cache), mode="with-cache", results_dir=tmp_path, reporter=story)
     assert ending == Ending.NOT_FINISHED
     assert story.failure.startswith("interrupted")
-    (requests_file,) = tmp_path.iterdir()
+    (requests_file,) = tmp_path.glob("*_requests_*")
     assert len(requests_file.read_text().splitlines()) == 4
 
 

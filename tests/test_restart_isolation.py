@@ -65,7 +65,7 @@ def test_a_command_that_can_not_be_started_ends_the_run_with_what_it_measured(
     assert story.failure == (
         "service.restart_command: /nonexistent/restart: cannot be started (No such file or directory)"
     )
-    (requests_file,) = tmp_path.iterdir()
+    (requests_file,) = tmp_path.glob("*_requests_*")
     assert len(requests_file.read_text().splitlines()) == 4
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from kvkit.commands.parameters import Many
+from kvkit.commands.parameters import Flag, Many
 from kvkit.ending import Ending, refuse
 
 
@@ -25,6 +25,7 @@ def run(
     rate: float | None = None,
     burstiness: float | None = None,
     sweep: str | None = None,
+    resume: Annotated[bool, Flag] = False,
 ) -> Ending:
     """Send the scenarios to the service in one mode and keep what was seen.
 
@@ -62,6 +63,8 @@ def run(
         Of gamma arrivals: 1 is Poisson, below 1 burstier.
     sweep
         concurrency=1,2,4 or rate=0.5,1,2: one run a level, until the service is saturated.
+    resume
+        Finish the newest run of this mode that was cut off in the results folder.
     """
     from kvkit.config import ConfigError
     from kvkit.config_file import load_config
@@ -80,6 +83,8 @@ def run(
     }
     flags = {key: flag for key, flag in given.items() if flag[1] is not None}
     if sweep is not None:
+        if resume:
+            return refuse("--resume: finishes one run, and --sweep makes several: give one of them")
         return _sweep(sweep, config, flags, mode, results_dir)
     try:
         loaded = load_config(config, flags=flags)
@@ -89,7 +94,7 @@ def run(
     from kvkit import bench
     from kvkit.report.terminal import reporter
 
-    return bench.run(loaded, mode=mode, results_dir=results_dir, reporter=reporter())
+    return bench.run(loaded, mode=mode, results_dir=results_dir, reporter=reporter(), resume=resume)
 
 
 def _sweep(

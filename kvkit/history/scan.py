@@ -13,6 +13,9 @@ from kvkit.results.pairing import NotUsed
 _OTHER_RESULTS = ("preflight_", "prove_")
 """What the files begin with that kvkit writes beside runs."""
 
+_CUT_OFF = "*_unfinished_*.json"
+"""How far a run came that did not reach its end."""
+
 _CANDIDATE = "candidate.json"
 """Lies beside the runs of a sweep over settings. Each was made with other settings, so they are no history."""
 
@@ -55,6 +58,9 @@ def scan(results_dir: Path) -> Found:
 
 
 def _look(path: Path, found: Found) -> None:
+    if path.match(_CUT_OFF):
+        found.not_read.append(NotUsed(path, "a run that was cut off: kvkit run --resume finishes it"))
+        return
     try:
         seen = path.stat()
     except OSError as error:

@@ -15,7 +15,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import SimpleNamespace, TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import httpx
@@ -45,13 +45,25 @@ def open_http(api_key: str | None = None) -> httpx.AsyncClient:
 
     It sends the API key, if it gets one, and asks for no compression: a compressor holds events back.
     """
-    return httpx.AsyncClient(
+    return _Asking(
         transport=_open_transport(),
         headers=_headers(api_key),
         timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         trust_env=False,
         follow_redirects=False,
     )
+
+
+class _Asking(httpx.AsyncClient):
+    """Ends an exchange after its limit as a whole: a server that drips bytes keeps every single read within it."""
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        limit_s = request.extensions["timeout"]["read"]
+        try:
+            async with asyncio.timeout(limit_s):
+                return await super().send(request, **options)
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"no whole answer within {limit_s:g} s", request=request) from None
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from kvkit.results.distribution import percentile
-from kvkit.results.record import Record
 from kvkit.results.stats import ClientLag, LoopDelay, ScheduleLag
+from kvkit.results.tally import Tally
+from kvkit.results.values import Values
 
 TICK_S = 0.005
 """Between two looks at the loop's delay: short enough for 200 of them a second, at about 0.2 % of a core."""
@@ -30,7 +31,7 @@ REQUESTS_FOR_P99 = 100
 class LoopLag:
     """What was seen of one event loop."""
 
-    delays_s: tuple[float, ...]
+    delays_s: Sequence[float]
     """How late the loop ran what was due at each tick, from the first to the last."""
     cpu_share: float
     """CPU time of the loop's thread over the time that it was watched."""
@@ -47,7 +48,7 @@ class LoopWatch:
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._delays_s: list[float] = []
+        self._delays_s = array("d")  # 200 a second
         self._cpu_began_s = time.thread_time()
         self._began_s = time.monotonic()
         self._due_s = self._began_s + TICK_S
@@ -61,7 +62,7 @@ class LoopWatch:
         self._look()
         watched_s = time.monotonic() - self._began_s
         cpu_share = (time.thread_time() - self._cpu_began_s) / watched_s
-        self.lag = LoopLag(tuple(self._delays_s), cpu_share, self._began_s)
+        self.lag = LoopLag(self._delays_s, cpu_share, self._began_s)
 
     def _wait(self) -> None:
         # The loop's own clock stands still while a callback runs: what is left is counted on the real one.
@@ -78,28 +79,28 @@ class LoopWatch:
             self._due_s += TICK_S
 
 
-def summarise_lag(lags: Sequence[LoopLag], records: Sequence[Record], *, held_to_schedule: bool) -> ClientLag:
+def summarise_lag(lags: Sequence[LoopLag], tally: Tally, *, held_to_schedule: bool) -> ClientLag:
     """What the event loops of all workers and the records of a round say about the client that made them.
 
     Raises:
-        ValueError: `records` is empty.
+        IndexError: the round has no record.
     """
-    delays_ms = sorted(delay * 1000 for lag in lags for delay in lag.delays_s)
-    waits_ms = sorted((r.start_s - (r.connect_s or 0.0) - r.scheduled_s) * 1000 for r in records)
-    ends_s = [r.start_s + (r.e2e_s or 0.0) for r in records]
-    duration_s = max(ends_s) - min(r.start_s for r in records)
-    events = sum(len(r.itl_s) + 1 for r in records if r.ttft_s is not None)
+    delays_ms = Values()
+    for lag in lags:
+        delays_ms.extend(delay * 1000 for delay in lag.delays_s)
+    waits_ms, duration_s = tally.schedule_lag_ms, tally.busy_s
     return ClientLag(
         workers=len(lags),
         held_to_schedule=held_to_schedule,
         loop_delay_ms=LoopDelay(
-            p50=percentile(delays_ms, 50) if len(delays_ms) >= TICKS_FOR_P50 else None,
-            p99=percentile(delays_ms, 99) if len(delays_ms) >= TICKS_FOR_P99 else None,
-            max=delays_ms[-1] if delays_ms else None,
+            p50=delays_ms.percentile(50) if len(delays_ms) >= TICKS_FOR_P50 else None,
+            p99=delays_ms.percentile(99) if len(delays_ms) >= TICKS_FOR_P99 else None,
+            max=delays_ms.percentile(100) if len(delays_ms) else None,
         ),
         cpu_share=tuple(lag.cpu_share for lag in lags),
         schedule_lag_ms=ScheduleLag(
-            p50=percentile(waits_ms, 50), p99=percentile(waits_ms, 99) if len(waits_ms) >= REQUESTS_FOR_P99 else None
+            p50=waits_ms.percentile(50),
+            p99=waits_ms.percentile(99) if len(waits_ms) >= REQUESTS_FOR_P99 else None,
         ),
-        events_per_s=events / duration_s if duration_s else None,
+        events_per_s=tally.events / duration_s if duration_s else None,
     )

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from kvkit.load.answer import Answer, Exchange, read_answer, reading
 from kvkit.workload.request import Request
 
+MOST_WAITING = 1024
+"""Where requests end faster than they can be interpreted, further ones are interpreted at once: the loop is held, which
+its delays show, and neither memory nor what a sudden end would lose grows with the round."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -38,6 +42,9 @@ class Recorder:
         self._closed = False
 
     def add(self, sent: Sent) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            self._keep(sent, read_answer(sent.exchange))
+            return
         self._waiting.append(sent)
         self._wake.set()
 

@@ -99,9 +99,16 @@ class _Round(Generic[Seen]):
     async def run(self) -> None:
         now_s = time.monotonic()
         async with self._tasks:
-            for position in self._firsts:
-                self._wait_for(position, now_s if self._arrivals is None else self._arrivals[position])
-            self._start_what_may(now_s)
+            if self._arrivals is None:
+                self._ready = [(0.0, position) for position in self._firsts]
+                self._start_what_may(now_s)
+            else:
+                self._tasks.create_task(self._let_arrive(self._arrivals))
+
+    async def _let_arrive(self, arrivals: Sequence[float]) -> None:
+        """One task for all that arrive by themselves: one each would hold kilobytes for every request of the round."""
+        for position in sorted(self._firsts, key=arrivals.__getitem__):
+            await self._become_due(position, arrivals[position])
 
     def _wait_for(self, position: int, due_s: float) -> None:
         """Make a request ready now or when it is due. Does not start it."""
@@ -132,7 +139,7 @@ class _Round(Generic[Seen]):
         seen = await self._send(request, scheduled_s)
         ended_s = time.monotonic()
         self._free += 1
-        for follower in self._followers[request.request_id]:
+        for follower in self._followers.get(request.request_id, ()):
             self._wait_for(follower, self._due_after(follower, ended_s))
         # The next one is scheduled before this one is written down: what keeping costs shows as schedule lag.
         self._start_what_may(ended_s)

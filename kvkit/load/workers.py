@@ -38,7 +38,10 @@ modes get as many workers."""
 _START_AHEAD_S = 0.1
 """From telling the workers when the round begins to its beginning."""
 
-_END_WITHIN_S = 5.0
+_READY_WITHIN_S = 120.0
+"""Starting Python and encoding what is sent first takes a second on an idle machine."""
+
+_END_WITHIN_S = 2.0
 """A worker that was told to end and has not is killed."""
 
 
@@ -84,6 +87,7 @@ async def send_round(
     shares = split(share, workers)
     with ExitStack() as running:
         started = [running.enter_context(_started(number, workers)) for number in range(1, workers + 1)]
+        running.callback(_end, started)
         try:
             return await _together(started, client.settings, shares, on_record)
         except ExceptionGroup as failures:
@@ -169,7 +173,14 @@ async def _together(
     for worker, share in zip(workers, shares, strict=True):
         worker.send((settings, share))  # over the pipe: the API key is in no argument and no environment
     for worker in workers:
-        await worker.receive()
+        try:
+            async with asyncio.timeout(_READY_WITHIN_S):
+                await worker.receive()
+        except TimeoutError:
+            raise WorkerError(
+                f"{worker.name} was not ready within {_READY_WITHIN_S:g} s; nothing of this round was sent: is the "
+                "machine out of memory or stopped? --workers 1 does without worker processes"
+            ) from None
     begin_s = time.monotonic() + _START_AHEAD_S
     for worker in workers:
         worker.send(begin_s)
@@ -209,6 +220,12 @@ def _started(number: int, workers: int) -> Iterator[_Worker]:
         process.kill()
         process.join()
         process.close()
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    """Tell all of them before each is waited for: the waits are then one."""
+    for worker in workers:
+        worker.process.terminate()
 
 
 def _work(pipe: Connection) -> None:

@@ -55,6 +55,11 @@ class Changes:
         )
 
     @classmethod
+    def not_known(cls, problem: str) -> Changes:
+        """Those of a stretch of time at whose beginning nobody looked, or that was not looked at in one piece."""
+        return cls(vllm=Change(problem=problem), lmcache=Change(problem=problem), mooncake=Change(problem=problem))
+
+    @classmethod
     def together(cls, parts: Sequence[Changes]) -> Changes:
         """Those of several stretches of time, one after the other."""
         return cls(
@@ -62,6 +67,16 @@ class Changes:
             lmcache=add([part.lmcache for part in parts]),
             mooncake=add([part.mooncake for part in parts]),
         )
+
+
+def lost_meanwhile(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
+    """What happened to the store or to LMCache's server, where it answered at first.
+
+    The engine goes on without them and computes what it can't load: its own counters alone look like a worse cache.
+    """
+    pairs = (("the store", before.mooncake, after.mooncake), ("LMCache's server", before.lmcache, after.lmcache))
+    told = [(name, change(then, now).problem) for name, then, now in pairs if then.problem is None]
+    return tuple(f"{name} was lost in this round: {problem}" for name, problem in told if problem is not None)
 
 
 class Servers:

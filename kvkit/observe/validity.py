@@ -46,6 +46,8 @@ class RoundFacts:
     """What went wrong around the round: a reset that failed, a store that did not come to rest."""
     unknown: str | None
     """Why the engine's counters are not known, where they are not."""
+    cut_off: str | None = None
+    """What is not known of the rest of the round, where it was cut off and this is only its last part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,11 @@ def judge(facts: RoundFacts) -> Verdict:
         *_by_the_store(facts),
         *_baseline(facts),
     ]
+    cut_off = () if facts.cut_off is None else (facts.cut_off,)
     if found:
-        return Verdict(False, tuple(found))
+        return Verdict(False, (*found, *cut_off))
+    if cut_off:
+        return Verdict(None, cut_off)
     if facts.sources.total is None:
         why = facts.unknown or "the engine has no such counters"
         return Verdict(None, (f"where the prompt tokens came from is not known: {why}",))
@@ -107,7 +112,8 @@ def _foreign_traffic(facts: RoundFacts) -> list[str]:
 
 def _cold(facts: RoundFacts) -> list[str]:
     cached, total = _cached_and_total(facts)
-    if cached is None or cached <= _expected_sharing(facts, total):
+    # The parts before may have stored what this one shares with them.
+    if facts.cut_off is not None or cached is None or cached <= _expected_sharing(facts, total):
         return []
     return [
         f"not cold: {cached} of {total} prompt tokens were cached, {facts.ideal_hit_ratio:.0%} are the most that "

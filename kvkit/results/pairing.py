@@ -13,6 +13,7 @@ from kvkit.results.imported import read_runs
 from kvkit.results.reader import expand
 from kvkit.results.record import Record
 from kvkit.results.stats import Mode, RunStats
+from kvkit.results.unfinished import cut_off_scenarios
 
 
 class StatsFile(NamedTuple):
@@ -57,14 +58,21 @@ def find_pairs(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -
         ResultsError: a glob matches nothing, a file cannot be read or has the other mode, no scenario was
             run in both modes, or no two runs of a scenario sent the same workload.
     """
-    with_cache, baseline = _read(with_cache_globs, "with-cache"), _read(baseline_globs, "baseline")
+    cut_off = [
+        *(NotUsed(*each) for each in cut_off_scenarios(_folders(with_cache_globs), "with-cache")),
+        *(NotUsed(*each) for each in cut_off_scenarios(_folders(baseline_globs), "baseline")),
+    ]
+    try:
+        with_cache, baseline = _read(with_cache_globs, "with-cache"), _read(baseline_globs, "baseline")
+    except ResultsError as error:
+        raise ResultsError("; ".join([str(error), *(f"{path}: {reason}" for path, reason in cut_off)])) from None
     shared = [scenario for scenario in with_cache if scenario in baseline]
     if not shared:
         raise ResultsError(
             "no scenario was run in both modes: "
             f"with-cache has {', '.join(with_cache)}; baseline has {', '.join(baseline)}"
         )
-    not_used: list[NotUsed] = []
+    not_used = cut_off
     pairs = {scenario: _pair(with_cache[scenario], baseline[scenario], not_used) for scenario in shared}
     return Found(
         pairs=pairs,
@@ -86,6 +94,11 @@ def _read(globs: Sequence[str], mode: Mode) -> dict[str, list[StatsFile]]:
     for file in sorted(found, key=lambda file: (file.stats.provenance.started, file.path.name)):
         by_scenario.setdefault(file.stats.scenario, []).append(file)
     return by_scenario
+
+
+def _folders(patterns: Sequence[str]) -> list[Path]:
+    """Where the files lie that the patterns can match, as far as a folder has no wildcard of its own."""
+    return [folder for folder in dict.fromkeys(Path(pattern).parent for pattern in patterns) if folder.is_dir()]
 
 
 def _pair(

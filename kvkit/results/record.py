@@ -66,6 +66,8 @@ class Record:
     """The server's or the transport's own words, shortened."""
     text_sha256: str | None = None
     """Of the generated text, so that arms can be compared without keeping the text."""
+    part: int = 1
+    """Of a round that was cut off and resumed: each part has a start of its own, from which its seconds are counted."""
 
     @property
     def tpot_s(self) -> float | None:

@@ -46,6 +46,8 @@ class Provenance(_Part):
     """The load generator."""
     started: AwareDatetime
     """When the scenario's first round began (UTC)."""
+    resumed: tuple[AwareDatetime, ...] = ()
+    """When it went on after it had been cut off."""
     seed: int | None
     """Of the prompts; `null` where another tool made them."""
     engine: Engine
@@ -214,7 +216,10 @@ class RoundSummary(_Part):
     e2e_ms: Distribution
     throughput: Throughput
     duration_s: float | None
-    """First start to last token event of the successful requests."""
+    """First start to last token event of the successful requests. `null` in a round of several parts."""
+    parts: int = 1
+    """Above 1: the round was cut off and resumed. Latencies are of all parts; what only the whole round can tell is
+    `null`."""
     tokens: Tokens
     counters: Counters
     client: ClientLag | None = None

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from kvkit.config import Isolation
 from kvkit.results.client_lag import client_problems
-from kvkit.results.distribution import Distribution
-from kvkit.results.record import Record
 from kvkit.results.stats import (
     ClientLag,
     Counters,
@@ -20,6 +17,7 @@ from kvkit.results.stats import (
     TokensBySource,
     Traffic,
 )
+from kvkit.results.tally import Tally
 
 
 def round_name(number: int) -> RoundName:
@@ -28,7 +26,7 @@ def round_name(number: int) -> RoundName:
 
 
 def summarise_round(
-    records: Sequence[Record],
+    tally: Tally,
     *,
     number: int,
     isolation: Isolation | None,
@@ -42,44 +40,55 @@ def summarise_round(
     ideal_hit_ratio: float | None = None,
     open_loop: bool = False,
 ) -> RoundSummary:
-    """Summarise one round. Definitions: `docs/metrics.md`.
+    """Summarise one round from what its records told. Definitions: `docs/metrics.md`.
 
     `valid` and `invalid_reasons` are what the servers' counters said. More failures than `max_failed_ratio` of the
     requests make the round invalid too: what is left is no longer the workload that was meant. So does a client that
     could not keep up. `ideal_hit_ratio` is what the workload states for this round; `open_loop` says that requests had
-    times of their own to start at.
+    times of their own to start at. Of a round of several parts, `client` is that of the last one: judged, and not kept.
     """
-    succeeded = [record for record in records if record.ok]
-    counts = _count(records)
     reasons = list(invalid_reasons)
-    if counts.failed > max_failed_ratio * counts.total:
+    if tally.failed > max_failed_ratio * tally.total:
         valid = False
-        reasons.append(f"{counts.failed} of {counts.total} requests failed (limit {max_failed_ratio * 100:g} %)")
-    ttft_ms = Distribution.in_ms(record.ttft_s for record in succeeded)
+        reasons.append(f"{tally.failed} of {tally.total} requests failed (limit {max_failed_ratio * 100:g} %)")
+    ttft_ms = tally.ttft_ms.distribution()
     if client is not None and (problems := client_problems(client, ttft_ms.p50)):
         valid = False
         reasons += problems
-    duration_s = _duration_s(succeeded)
-    tokens = _sum_tokens(succeeded, by_source, ideal_hit_ratio)
+    duration_s = tally.duration_s if tally.parts == 1 else None
     return RoundSummary(
         round=number,
         name=round_name(number),
         isolation=isolation,
-        requests=counts,
+        requests=RequestCounts(
+            total=tally.total,
+            succeeded=tally.succeeded,
+            failed=tally.failed,
+            failed_by_kind=dict(sorted(tally.failed_by_kind.items())),
+        ),
         ttft_ms=ttft_ms,
-        ttft_from_scheduled_ms=_from_scheduled(succeeded) if open_loop else None,
-        tpot_ms=Distribution.in_ms(record.tpot_s for record in succeeded),
-        itl_ms=Distribution.in_ms(gap for record in succeeded for gap in record.itl_s),
-        e2e_ms=Distribution.in_ms(record.e2e_s for record in succeeded),
+        ttft_from_scheduled_ms=tally.from_scheduled_ms.distribution() if open_loop else None,
+        tpot_ms=tally.tpot_ms.distribution(),
+        itl_ms=tally.itl_ms.distribution(),
+        e2e_ms=tally.e2e_ms.distribution(),
         throughput=Throughput(
-            requests_per_s=len(succeeded) / duration_s if duration_s else None,
-            output_tokens_per_s=tokens.completion / duration_s if duration_s else None,
+            requests_per_s=tally.succeeded / duration_s if duration_s else None,
+            output_tokens_per_s=tally.completion_tokens / duration_s if duration_s else None,
         ),
         duration_s=duration_s,
-        tokens=tokens,
+        parts=tally.parts,
+        tokens=Tokens(
+            prompt=tally.prompt_tokens,
+            completion=tally.completion_tokens,
+            cached=tally.cached_tokens,
+            expected_prompt=tally.expected_prompt_tokens,
+            by_source=by_source,
+            hit_ratio=_hit_ratio(by_source),
+            ideal_hit_ratio=ideal_hit_ratio,
+        ),
         counters=counters,
-        client=client,
-        traffic=traffic,
+        client=client if tally.parts == 1 else None,
+        traffic=traffic if tally.parts == 1 else None,
         valid=valid,
         invalid_reasons=tuple(reasons),
     )
@@ -95,48 +104,6 @@ def run_validity(rounds: Sequence[RoundSummary]) -> tuple[bool | None, tuple[str
     if False in verdicts:
         return False, reasons
     return (None if None in verdicts else True), reasons
-
-
-def _count(records: Sequence[Record]) -> RequestCounts:
-    by_kind = Counter(record.failure for record in records if record.failure is not None)
-    failed = sum(by_kind.values())
-    return RequestCounts(
-        total=len(records),
-        succeeded=len(records) - failed,
-        failed=failed,
-        failed_by_kind=dict(sorted(by_kind.items())),
-    )
-
-
-def _duration_s(succeeded: Sequence[Record]) -> float | None:
-    ends = [record.start_s + record.e2e_s for record in succeeded if record.e2e_s is not None]
-    if not ends:
-        return None
-    return max(ends) - min(record.start_s for record in succeeded)
-
-
-def _from_scheduled(succeeded: Sequence[Record]) -> Distribution:
-    return Distribution.in_ms(
-        record.start_s + record.ttft_s - record.scheduled_s for record in succeeded if record.ttft_s is not None
-    )
-
-
-def sum_if_told(values: Iterable[int | None]) -> int | None:
-    """The sum of those that were told; `None` when none was."""
-    told = [value for value in values if value is not None]
-    return sum(told) if told else None
-
-
-def _sum_tokens(succeeded: Sequence[Record], by_source: TokensBySource, ideal_hit_ratio: float | None) -> Tokens:
-    return Tokens(
-        prompt=sum(record.prompt_tokens or 0 for record in succeeded),
-        completion=sum(record.completion_tokens or 0 for record in succeeded),
-        cached=sum_if_told(record.cached_tokens for record in succeeded),
-        expected_prompt=sum_if_told(record.expected_prompt_tokens for record in succeeded),
-        by_source=by_source,
-        hit_ratio=_hit_ratio(by_source),
-        ideal_hit_ratio=ideal_hit_ratio,
-    )
 
 
 def _hit_ratio(sources: TokensBySource) -> float | None:

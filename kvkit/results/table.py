@@ -20,11 +20,14 @@ from kvkit.results.reader import problems
 from kvkit.results.record import RECORD_FORMAT, Record
 from kvkit.results.stats import Counters, RoundSummary, RunStats, TokensBySource
 from kvkit.results.summary import summarise_round
+from kvkit.results.tally import Tally
 
 _RECORD_COLUMNS = tuple(field.name for field in fields(Record))
 _COLUMNS = Origin._fields + _RECORD_COLUMNS
 _LISTS = frozenset(field.name for field in fields(Record) if isinstance(field.default, tuple))
 """Columns whose cells are JSON lists."""
+_LATER_COLUMNS = frozenset({"part"})
+"""Tables of an earlier kvkit don't have them."""
 
 
 def as_table(runs: Iterable[tuple[RunStats, Sequence[Record]]]) -> str:
@@ -49,7 +52,7 @@ def runs_in_table(path: Path, text: str) -> tuple[ImportedRun, ...]:
         ResultsError: naming the column that is missing, or the line that is wrong.
     """
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := sorted(set(_COLUMNS) - set(rows.fieldnames or ())):
+    if missing := sorted(set(_COLUMNS) - _LATER_COLUMNS - set(rows.fieldnames or ())):
         raise ResultsError(f"{path}: has no column {', '.join(missing)}: not a table of this kvkit")
     runs: dict[Origin, list[Record]] = defaultdict(list)
     for row in rows:
@@ -76,16 +79,20 @@ def _cells(record: Record) -> Iterator[Any]:
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {column: json.loads(row[column]) if column in _LISTS else row[column] or None for column in _RECORD_COLUMNS}
+    return {
+        column: json.loads(row[column]) if column in _LISTS else row[column] or None
+        for column in _RECORD_COLUMNS
+        if column in row
+    }
 
 
 def _summaries(records: Iterable[Record]) -> list[RoundSummary]:
-    by_round: dict[int, list[Record]] = defaultdict(list)
+    by_round: dict[int, Tally] = defaultdict(Tally)
     for record in records:
-        by_round[record.round].append(record)
+        by_round[record.round].add(record)
     return [
         summarise_round(
-            of_round,
+            tally,
             number=number,
             isolation=None,
             by_source=TokensBySource(),
@@ -94,5 +101,5 @@ def _summaries(records: Iterable[Record]) -> list[RoundSummary]:
             invalid_reasons=[NO_SOURCES],
             max_failed_ratio=1,
         )
-        for number, of_round in sorted(by_round.items())
+        for number, tally in sorted(by_round.items())
     ]

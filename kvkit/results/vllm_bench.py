@@ -103,7 +103,8 @@ def as_document(stats: RunStats, summary: RoundSummary, records: Iterable[Record
         "ttfts": [record.ttft_s for record in ordered],
         "itls": [list(record.itl_s) for record in ordered],
         "latencies": [record.e2e_s for record in ordered],
-        "start_times": [record.start_s for record in ordered],
+        # Each part of a round that was cut off has a zero of its own.
+        "start_times": [record.start_s for record in ordered] if summary.parts == 1 else None,
         "queue_times": [record.start_s - record.scheduled_s for record in ordered],
         "generated_texts": [None for _ in ordered],
         "errors": ["" if record.ok else f"{record.failure}: {record.error or ''}" for record in ordered],

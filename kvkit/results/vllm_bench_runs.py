@@ -18,6 +18,7 @@ from kvkit.results.foreign import NO_SOURCES, NOT_TOLD, ImportedRun, Origin, for
 from kvkit.results.record import Record
 from kvkit.results.stats import Counters, Mode, RequestCounts, RoundSummary, Throughput, Tokens, TokensBySource
 from kvkit.results.summary import summarise_round
+from kvkit.results.tally import Tally
 from kvkit.results.vllm_bench import Document
 
 _ASSUMED = "that both modes sent the same prompts is assumed: requests are paired by their position in the file"
@@ -149,7 +150,7 @@ def _summary(number: int, document: Document, records: Sequence[Record]) -> Roun
         known = {"name": "unknown", "invalid_reasons": (NO_SOURCES, _ASSUMED if records else _WITHOUT_DETAILS)}
     summary = (
         summarise_round(
-            records,
+            Tally.of(records),
             number=number,
             isolation=told.isolation if told else None,
             by_source=told.attribution if told else TokensBySource(),

@@ -62,8 +62,11 @@ class Deployment:
 
     def _recorded(self) -> set[int]:
         """What the kit noted as parts of its services: vLLM's workers overwrite their command line and environment."""
-        states = (self.state / "services").glob("*/processes.json")
-        return {pid for state in states for pid, _started in json.loads(state.read_text())["processes"]}
+        found: set[int] = set()
+        for state in (self.state / "services").glob("*/processes.json"):
+            with suppress(ValueError):  # cut off on a full disk
+                found |= {pid for pid, _started in json.loads(state.read_text())["processes"]}
+        return found
 
     def _is_named_in(self, process: psutil.Process) -> bool:
         with suppress(psutil.Error):

@@ -27,6 +27,7 @@ WHY_NOT = {
     "empty_stats_20261125_072200.json": "empty: the run that made it did not finish",
     "not_text.json": "not text in UTF-8 (byte 0): not a file of kvkit",
     "cut_off_requests_20261125_072231.jsonl": NO_STATS,
+    "with_cache_unfinished_20261125_072400.json": "a run that was cut off",
     "wrong_stats_20261125_072300.json": 'key mode: found "fast"',
 }
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from kvkit.load import client as client_module
@@ -165,3 +166,19 @@ def test_a_port_where_nothing_listens_is_unreachable() -> None:
 
 def test_a_host_without_an_address_is_unreachable() -> None:
     assert asyncio.run(ask("http://no-such-host.invalid/v1"))[0].error_kind == "unreachable"
+
+
+def test_an_answer_that_drips_for_ever_ends_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its reads is within the limit."""
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT_S", 0.3)
+
+    async def scenario() -> None:
+        async def between() -> None:
+            await asyncio.sleep(0.02)
+
+        server = ScriptedServer([b"{"] * 1000, before_piece=between)
+        async with serving(server), client_module.open_http() as http:
+            await http.post(server.url, content=b"{}")
+
+    with pytest.raises(httpx.ReadTimeout, match=r"no whole answer within 0\.3 s"):
+        asyncio.run(scenario())

@@ -9,6 +9,7 @@ import pytest
 from kvkit.load import lag as lag_module
 from kvkit.load.lag import REQUESTS_FOR_P99, TICK_S, TICKS_FOR_P50, TICKS_FOR_P99, LoopLag, LoopWatch, summarise_lag
 from kvkit.results.record import Record
+from kvkit.results.tally import Tally
 
 MS = 0.001
 
@@ -78,7 +79,7 @@ def test_what_was_seen_of_all_loops_is_one_distribution() -> None:
         LoopLag((1 * MS,) * ticks, cpu_share=0.2, began_s=0.0),
         LoopLag((3 * MS,) * ticks, cpu_share=0.4, began_s=0.0),
     ]
-    client = summarise_lag(lags, [record(0.0, 0.0)], held_to_schedule=False)
+    client = summarise_lag(lags, Tally.of([record(0.0, 0.0)]), held_to_schedule=False)
     # half of the delays are 1 ms, half 3 ms: the median lies between
     assert client.loop_delay_ms.model_dump() == pytest.approx({"p50": 2.0, "p99": 3.0, "max": 3.0})
     assert (client.workers, client.cpu_share) == (2, (0.2, 0.4))
@@ -89,24 +90,30 @@ def test_what_was_seen_of_all_loops_is_one_distribution() -> None:
     [(TICKS_FOR_P50 - 1, None, None), (TICKS_FOR_P50, 1.0, None), (TICKS_FOR_P99 - 1, 1.0, None)],
 )
 def test_a_round_too_short_to_tell_has_no_percentiles(ticks: int, p50: float | None, p99: float | None) -> None:
-    client = summarise_lag([LoopLag((MS,) * ticks, 0.2, began_s=0.0)], [record(0.0, 0.0)], held_to_schedule=False)
+    client = summarise_lag(
+        [LoopLag((MS,) * ticks, 0.2, began_s=0.0)], Tally.of([record(0.0, 0.0)]), held_to_schedule=False
+    )
     assert client.loop_delay_ms.model_dump() == {"p50": p50, "p99": p99, "max": 1.0}
 
 
 def test_setting_up_a_connection_is_no_lag_of_the_client() -> None:
     # scheduled at 2, started at 2.5, of which 0.3 went into the connection: 200 ms late
-    client = summarise_lag([LoopLag((), 0.2, began_s=0.0)], [record(2.5, 2.0, connect_s=0.3)], held_to_schedule=True)
+    client = summarise_lag(
+        [LoopLag((), 0.2, began_s=0.0)], Tally.of([record(2.5, 2.0, connect_s=0.3)]), held_to_schedule=True
+    )
     assert client.schedule_lag_ms.p50 == pytest.approx(200.0)
     assert client.held_to_schedule
 
 
 @pytest.mark.parametrize(("requests", "p99"), [(REQUESTS_FOR_P99 - 1, None), (REQUESTS_FOR_P99, 500.0)])
 def test_few_requests_have_no_p99(requests: int, p99: float | None) -> None:
-    client = summarise_lag([LoopLag((), 0.2, began_s=0.0)], [record(2.5, 2.0)] * requests, held_to_schedule=True)
+    client = summarise_lag(
+        [LoopLag((), 0.2, began_s=0.0)], Tally.of([record(2.5, 2.0)] * requests), held_to_schedule=True
+    )
     assert client.schedule_lag_ms.p99 == p99
 
 
 def test_events_per_second_are_those_of_all_requests_also_failed_ones() -> None:
     # 5 events until 0 + 1 + 4 · 0.5 = 3 s, 3 until 2 + 1 + 2 · 0.5 = 4 s, and none of one that failed: 8 events in 4 s
     records = [record(0.0, 0.0, events=5), record(2.0, 2.0, events=3), record(1.0, 1.0)]
-    assert summarise_lag([LoopLag((), 0.2, began_s=0.0)], records, held_to_schedule=False).events_per_s == 2.0
+    assert summarise_lag([LoopLag((), 0.2, began_s=0.0)], Tally.of(records), held_to_schedule=False).events_per_s == 2.0

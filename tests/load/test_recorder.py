@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from kvkit.load import recorder
 from kvkit.load.answer import Answer, Exchange
 from kvkit.load.recorder import Recorder, Sent
 from kvkit.workload.request import Request
@@ -97,3 +98,18 @@ def test_what_keeping_raises_ends_it() -> None:
 
     with pytest.raises(OSError, match="No space left"):
         asyncio.run(story())
+
+
+def test_what_ends_while_too_much_waits_is_kept_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "MOST_WAITING", 2)
+
+    async def story() -> tuple[list[str], list[str]]:
+        desk = Desk()
+        for name in "abcd":
+            desk.recorder.add(sent(name))
+        at_once = list(desk.kept)
+        desk.recorder.close()
+        await desk.running
+        return at_once, desk.kept
+
+    assert asyncio.run(story()) == (["c", "d"], ["c", "d", "a", "b"])

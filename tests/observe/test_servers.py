@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from kvkit.observe import quiet
+from kvkit.observe.prometheus import Reading
 from kvkit.observe.reset import ResetError
-from kvkit.observe.servers import NOT_CONFIGURED, Servers
+from kvkit.observe.servers import NOT_CONFIGURED, Servers, Snapshot, lost_meanwhile
 
 T = TypeVar("T")
 
@@ -127,3 +128,27 @@ def test_quiet_is_an_idle_engine_and_no_store_on_its_way(
     site.running, site.stores = running, stores
     assert ask(site, Servers.wait_quiet) is None
     assert site.asked.count("GET engine/metrics") == looks
+
+
+RESTARTED = Reading(process_started_s=2.0)
+THERE, GONE = Reading(process_started_s=1.0), Reading(problem="http://master:9003/metrics: no answer (refused)")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (THERE, THERE, ()),
+        (THERE, GONE, (f"the store was lost in this round: {GONE.problem}",)),
+        (
+            THERE,
+            Reading(process_started_s=2.0),
+            ("the store was lost in this round: the server was restarted in between",),
+        ),
+        (GONE, GONE, ()),
+        (GONE, THERE, ()),
+    ],
+)
+def test_a_store_that_was_lost_in_a_round_is_told(before: Reading, after: Reading, told: tuple[str, ...]) -> None:
+    absent = Reading(problem=NOT_CONFIGURED)
+    lost = lost_meanwhile(Snapshot((), absent, before), Snapshot((), absent, after))
+    assert lost == told

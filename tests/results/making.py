@@ -22,6 +22,7 @@ from kvkit.results.stats import (
 )
 from kvkit.results.store import open_run
 from kvkit.results.summary import run_validity, summarise_round
+from kvkit.results.tally import Tally
 
 STARTED = datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC)
 
@@ -73,7 +74,7 @@ def summary(records: Sequence[Record], number: int = 1, **overrides: Any) -> Rou
         "ideal_hit_ratio": 0.0 if number == 1 else 0.999,
     }
     limit = overrides.pop("limit", None)
-    made = summarise_round(records, number=number, **(arguments | overrides))
+    made = summarise_round(Tally.of(records), number=number, **(arguments | overrides))
     return made.model_copy(update={"limit": limit})
 
 

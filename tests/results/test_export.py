@@ -15,6 +15,7 @@ from kvkit.results.errors import ResultsError
 from kvkit.results.export import Format, export
 from kvkit.results.reader import read_stats
 from kvkit.results.record import Record
+from kvkit.results.table import runs_in_table
 from tests.results.making import failure, run_stats, success, summary, write_pair_of_runs, write_run
 
 RECORDED = Path(__file__).with_name("vllm_bench_0_32_with_cache.json")
@@ -146,3 +147,16 @@ def test_an_export_under_the_other_option_is_refused(tmp_path: Path) -> None:
     export([str(tmp_path / "baseline_*_stats_*.json")], "vllm-bench", tmp_path / "exported.json")
     with pytest.raises(ResultsError, match="found baseline, expected with-cache: give it to the other option"):
         compare([str(tmp_path / "exported.json")], [str(tmp_path / "baseline_*_stats_*.json")])
+
+
+def test_a_table_of_a_kvkit_that_knew_no_parts_is_read(one_run: Path) -> None:
+    table = exported(one_run, "csv")
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [column for column in rows[0] if column != "part"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    ((_, records),) = runs_in_table(table, table.read_text())
+    assert records is not None
+    assert {record.part for record in records} == {1}

@@ -48,7 +48,7 @@ def without(key: str) -> Callable[[str], str]:
         (lambda _: "", "empty: the run that made it did not finish"),
         (
             lambda text: text[: text.index('"seed"')],
-            ":21: no JSON document (Expecting property name enclosed in double quotes, column 5): "
+            ":22: no JSON document (Expecting property name enclosed in double quotes, column 5): "
             "cut off, or not a stats file (theirs are named *_stats_*.json)",
         ),
         (lambda _: "[" * 100_000, "JSON that no run wrote (maximum recursion depth exceeded"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,3 +106,10 @@ def test_a_log_that_stands_still_is_a_hang(nobody: str, living: str, log: Path) 
 def test_the_logs_tail_of_this_start_is_told(nobody: str, ended: str, log: Path) -> None:
     done = wait(nobody, ended, f"--log={log}", "--offset=8")
     assert done.stderr.endswith("\n\nthe cause\n")
+
+
+def test_a_status_command_that_hangs_is_named() -> None:
+    await_ready = runpy.run_path(str(AWAIT))
+    await_ready["is_alive"].__globals__["STATUS_S"] = 0.05
+    with pytest.raises(await_ready["NotReady"], match="its status command sleep 60 did not end within"):
+        await_ready["is_alive"](None, ["sleep", "60"])

@@ -107,4 +107,5 @@ def test_a_failed_start_puts_back_the_mode_that_was_found(story: Story) -> None:
 
 def test_a_failed_start_says_why(story: Story) -> None:
     said = story.played["broken"].text
-    assert "could not serve in the mode with-cache and was put back. vllm on this_machine: it ended" in said
+    assert "could not serve in the mode with-cache and was put back. Fail when there will be none from vllm: " in said
+    assert "vllm on this_machine: it ended" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import socket
@@ -83,3 +84,18 @@ def test_gpu_memory_is_waited_for_until_the_driver_has_freed_it(
 def test_gpu_memory_that_stays_is_told(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool, "on_gpus", lambda: {7, 12})
     assert tool.until_gpus_are_free({12, 13}, wait_s=0) == {12}
+
+
+def test_a_full_disk_takes_nothing_away_from_what_was_known(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "processes.json"
+    tool.State(main=[1, 2]).write(path)
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        tool.State(main=[3, 4]).write(path)
+    assert tool.State.read(path).main == [1, 2]

@@ -1,7 +1,7 @@
 """Wait until a service answers; end at once when it has died, hangs or says nothing any more.
 
     await_ready.py --url URL --timeout S [--pattern REGEX] [--log FILE --offset BYTES --no-progress S]
-                   (--pid PID | --alive ARGV_AS_JSON)
+                   (--pid PID | --alive ARGV_AS_JSON) [--record FILE]
 
 Runs on the hosts: standard library only, Python 3.9 and newer. Prints the seconds waited; on failure the reason and
 the log's tail, exit code 1.
@@ -19,9 +19,11 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 POLL_S = 0.5
 ANSWER_S = 5.0
+STATUS_S = 30.0
 TAIL_LINES = 40
 # A proxy named in the environment is not for addresses of the deployment.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -53,14 +55,23 @@ class Log:
 
 
 def is_alive(pid: int | None, command: list[str] | None) -> bool:
+    """Ask the kernel, or the user's own command.
+
+    Raises:
+        NotReady: the command hangs.
+    """
     if pid is not None:
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return False
         return state != "Z"
-    # The command is the inventory's own.
-    return command is None or subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
+    if command is None:
+        return True
+    try:  # the command is the inventory's own
+        return subprocess.run(command, capture_output=True, check=False, timeout=STATUS_S).returncode == 0  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise NotReady(f"its status command {' '.join(command)} did not end within {STATUS_S:.0f} s") from None
 
 
 def answers(url: str, pattern: str) -> str:
@@ -103,6 +114,17 @@ def wait(arguments: argparse.Namespace, log: Log) -> float:
         time.sleep(POLL_S)
 
 
+def record(path: Path, asked: list[Any]) -> None:
+    """All of it or nothing."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(json.dumps(asked))
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", required=True)
@@ -111,6 +133,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--log", type=Path, default=Path(), help="file; empty where the kit knows of none")
     parser.add_argument("--offset", type=int, default=0, help="bytes of the log that were there before")
     parser.add_argument("--no-progress", type=float, default=0, help="seconds without a new line; 0: no limit")
+    parser.add_argument("--record", type=Path, help="file for what was asked, so that the host can ask it by itself")
     living = parser.add_mutually_exclusive_group(required=True)
     living.add_argument("--pid", type=int)
     living.add_argument("--alive", type=json.loads, help="command that ends with 0 while the service is alive")
@@ -125,6 +148,12 @@ def main() -> int:
     except NotReady as reason:
         print(f"{reason}\n\n{log.tail()}", file=sys.stderr)
         return 1
+    if arguments.record is not None:
+        try:
+            record(arguments.record, [arguments.url, arguments.pattern, arguments.timeout])
+        except OSError as error:
+            print(f"it is ready, and {arguments.record} cannot be written: {error.strerror}", file=sys.stderr)
+            return 1
     print(json.dumps({"seconds": round(seconds, 1)}))
     return 0
 

@@ -59,8 +59,15 @@ class State:
         return cls(**json.loads(path.read_text())) if path.exists() else cls()
 
     def write(self, path: Path) -> None:
+        """All of it or nothing: a disk that is full takes nothing away from what was known."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.__dict__, indent=1) + "\n")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(self.__dict__, indent=1) + "\n")
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def living() -> dict[int, Process]:
@@ -285,10 +292,10 @@ def main() -> int:
                 record(state, arguments.pid)
             else:
                 record_listener(state, arguments.listening)
-        except LookupError as error:
+            state.write(arguments.state)
+        except (LookupError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
-        state.write(arguments.state)
         print(json.dumps(state.__dict__))
         return 0
     try:
