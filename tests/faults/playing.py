@@ -46,14 +46,14 @@ MEASURE = ("--skip-tags=preflight,provision,report",)
 STAGES = {
     "preflight": Stage("preflight", {}, "Look at the host, and judge"),
     "provision": Stage("provision", {}, "Check the engine's settings"),
-    "serve with-cache": Stage("serve", {"kv_mode": "with-cache"}, "Wait for an answer of vllm"),
-    "prove": Stage("site", {"kv_modes": ["with-cache"]}, "Send a few prompts cold", MEASURE),
+    "serve with-cache": Stage("serve", {"kv_mode": "with-cache", "bench_prove": False}, "Wait for an answer of vllm"),
+    "prove": Stage("site", {"kv_modes": ["with-cache"]}, "Follow the proof to its end", MEASURE),
     "measure with-cache": Stage(
-        "site", {"kv_modes": ["with-cache"], "bench_prove": False}, "Run kvkit in mode with-cache", MEASURE
+        "site", {"kv_modes": ["with-cache"], "bench_prove": False}, "Follow kvkit to its end", MEASURE
     ),
     "switch": Stage("serve", {"kv_mode": "baseline"}, "Run the stop command of with-cache", serves_before=True),
     "serve baseline": Stage("serve", {"kv_mode": "baseline"}, "Wait for an answer of vllm", serves_before=True),
-    "measure baseline": Stage("site", {"kv_modes": ["baseline"]}, "Run kvkit in mode baseline", MEASURE),
+    "measure baseline": Stage("site", {"kv_modes": ["baseline"]}, "Follow kvkit to its end", MEASURE),
     "restore": Stage("restore", {}, "Run the stop command of with-cache", serves_before=True),
 }
 
@@ -63,7 +63,7 @@ def hit(stage: Stage) -> Iterator[tuple[Machine, Play]]:
     """A playbook that has come to the task at which the fault comes."""
     with machine() as on:
         if stage.serves_before:
-            on.finish("serve", kv_mode="with-cache")
+            on.finish("serve", kv_mode="with-cache", bench_prove=False)
         play = on.start(stage.playbook, *stage.options, **stage.variables)
         try:
             play.wait_for_task(stage.task)
