@@ -19,6 +19,10 @@ except ImportError as error:
     ) from error
 
 RESAMPLES = 10_000
+FEWEST_RESAMPLES = 2_000
+"""With another seed a bound then moves by 3 % of half the interval: √(0.025 · 0.975 / 2000) / φ(1.96) / 1.96."""
+ENOUGH_VALUES = 10_000_000
+"""Values drawn in all, beyond which fewer resamples are drawn: intervals of that many pairs are narrow."""
 SEED = 0
 """The same files give the same figures."""
 
@@ -63,9 +67,10 @@ def estimate(baseline: Sequence[float], with_cache: Sequence[float], ratios: Seq
     """Ratios of paired times, each with its 95 % interval.
 
     The interval is the expanded percentile interval of the paired bootstrap: whole pairs are drawn with replacement,
-    10,000 times, and the quantiles are taken at Φ(-√(n / (n - 1)) · t(0.975, n - 1)) and its mirror image instead of
-    2.5 and 97.5 %, because plain percentile intervals of small samples are too narrow. Source: Hesterberg, "What
-    Teachers Should Know About the Bootstrap" (2015), section 3.6; Efron & Tibshirani 1993, ch. 13.
+    10,000 times (of more than 1,000 pairs less often, but at least 2,000 times), and the quantiles are taken at
+    Φ(-√(n / (n - 1)) · t(0.975, n - 1)) and its mirror image instead of 2.5 and 97.5 %, because
+    plain percentile intervals of small samples are too narrow. Source: Hesterberg, "What Teachers Should Know About the
+    Bootstrap" (2015), section 3.6; Efron & Tibshirani 1993, ch. 13.
 
     Why this one: on skewed latencies with 20 to 100 pairs, `python benchmarks/interval_coverage.py` finds the true
     value inside it in 95 to 99 of 100 measurements for medians and in 92 to 95 for means. BCa intervals (80 to 95 and
@@ -88,7 +93,7 @@ def estimate(baseline: Sequence[float], with_cache: Sequence[float], ratios: Seq
                 all_ratios,
                 paired=True,
                 vectorized=True,
-                n_resamples=RESAMPLES,
+                n_resamples=resamples(n),
                 batch=max(1, _BATCH_VALUES // n),
                 method="percentile",
                 confidence_level=expanded_level(n),
@@ -140,6 +145,11 @@ def _resampled_logs(slow: Values, fast: Values, stratum: int) -> Values:
         method="percentile",
         rng=np.random.default_rng([SEED, stratum]),
     ).bootstrap_distribution
+
+
+def resamples(n: int) -> int:
+    """How often to draw `n` pairs."""
+    return min(RESAMPLES, max(FEWEST_RESAMPLES, ENOUGH_VALUES // n))
 
 
 def expanded_level(n: int, confidence: float = CONFIDENCE) -> float:
