@@ -20,6 +20,7 @@ def page() -> str:
         r"## Table of Contents\n.*?(?=\*\*Commands)", "", rest, flags=re.DOTALL
     )  # the commands are listed below it
     text = text.replace("(#kvkit-install-completion)", "(#kvkit---install-completion)")  # as GitHub names the heading
+    text = text.replace("```console", "```text")  # a usage, which nobody can run as it stands
     return f"{title} on the command line\n\n{INTRODUCTION}{_without_indents(text)}"
 
 
