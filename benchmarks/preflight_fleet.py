@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from loopback_hosts import loopback_hosts
 
 PROJECT = Path(__file__).parents[1]
-PORTS_OF_ONE_SERVER = 13
-"""sshd listens on at most 16."""
-
 TARGET = {
     "parts": ["vllm"],
     "device": "cpu",
@@ -74,60 +69,6 @@ SEPARATE: Tasks = [
 """A part of what the module looks at, with the modules that come with Ansible."""
 
 
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-@contextmanager
-def ssh_servers(folder: Path, ports: list[int]) -> Iterator[Path]:
-    """Servers on these ports that let in the key which is yielded; they end with the block."""
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    (folder / "user.pub").rename(folder / "authorized")
-    Path("/run/sshd").mkdir(exist_ok=True)
-    servers = []
-    for start in range(0, len(ports), PORTS_OF_ONE_SERVER):
-        options = [
-            "ListenAddress=127.0.0.1",
-            f"HostKey={folder / 'host'}",
-            f"AuthorizedKeysFile={folder / 'authorized'}",
-            "PidFile=none",
-            "StrictModes=no",
-            "UsePAM=no",
-            "MaxStartups=100",
-        ]
-        argv = ["/usr/sbin/sshd", "-D", "-f", "/dev/null"]
-        argv += [f"-o{option}" for option in options]
-        argv += [f"-p{number}" for number in ports[start : start + PORTS_OF_ONE_SERVER]]
-        if not Path(argv[0]).exists():
-            raise SystemExit(f"{argv[0]} is missing: install openssh-server")
-        servers.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    try:
-        yield folder / "user"
-    finally:
-        for server in servers:
-            server.terminate()
-        for server in servers:
-            server.wait()
-
-
-def write_inventory(folder: Path, ports: list[int], key: Path) -> Path:
-    common = {
-        "ansible_host": "127.0.0.1",
-        "ansible_ssh_private_key_file": str(key),
-        "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
-        "ansible_python_interpreter": "/usr/bin/python3",
-    }
-    hosts = {f"host{number:02d}": {"ansible_port": port} for number, port in enumerate(ports)}
-    path = folder / "hosts.yml"
-    path.write_text(yaml.safe_dump({"all": {"vars": common, "hosts": hosts}}))
-    return path
-
-
 def seconds(folder: Path, inventory: Path, tasks: Tasks) -> float:
     """How long one play of these tasks takes.
 
@@ -166,9 +107,9 @@ def main() -> None:
     hosts: int = parser.parse_args().hosts
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
-        ports = free_ports(hosts)
-        with ssh_servers(folder, ports) as key:
-            inventory = write_inventory(folder, ports, key)
+        with loopback_hosts(folder, hosts) as reached:
+            inventory = folder / "hosts.yml"
+            inventory.write_text(yaml.safe_dump({"all": {"hosts": reached}}))
             # The first connections cost more than all that follows, and every play would share them alike.
             seconds(folder, inventory, PING)
             ping = seconds(folder, inventory, PING)

@@ -262,7 +262,7 @@ FLEET_CHECKS: tuple[FleetCheck, ...] = (
     ),
     FleetCheck(
         "fleet.peers",
-        "Whether each vLLM host reaches each other on Mooncake's data ports.",
+        "Whether each vLLM host reaches the others (of a large fleet the next 16) on Mooncake's data ports.",
         "The master knows where a block is; the block itself comes from the peer. A firewall between two hosts makes "
         "their hits fail, and only theirs.",
         "Open 12300-14300 and 15000-17000 between all vLLM hosts.",

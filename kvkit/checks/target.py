@@ -94,7 +94,7 @@ class Target:
     """How many segments of that size this host gives to the store."""
 
     peers: tuple[str, ...] = ()
-    """Addresses of the other vLLM hosts."""
+    """Addresses of the other vLLM hosts that this one must reach."""
     results_dir: str = ""
     state_dir: str = ""
     """What the kit owns on the host; the processes of its own services are recorded there."""
