@@ -1,0 +1,84 @@
+"""The kit's inventory of hosts that were made here, and its playbooks on them, over SSH."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.hosts.cluster import Cluster
+from tests.playbooks import PROJECT, Played, play
+
+BIN = Path(sys.executable).parent
+STATE = Path("/var/lib/kvkit")
+MODEL = "emulated"
+
+EVERYWHERE: dict[str, Any] = {
+    "kv_engine": "emulated",
+    "kv_device": "cpu",
+    "kv_connector": "mooncake-store",
+    "kv_profile": "rehearsal",
+    "kv_state_dir": str(STATE),
+    "kv_cache_dir": "/var/cache/kvkit",
+    "mooncake_managed": True,
+    "mooncake_service_manager": "systemd",
+    "mooncake_environment": {"PYTHONPATH": str(PROJECT)},
+    "mooncake_emulated_command": [
+        *(sys.executable, "-m", "kvkit", "emulate", "--role=store"),
+        "--store-address={{ mooncake_host }}:{{ mooncake_rpc_port }}",
+        *("--metrics-port={{ mooncake_metrics_port }}", "--metadata-port={{ mooncake_metadata_port }}"),
+    ],
+    "lmcache_local_hostname": "{{ ansible_host }}",
+    "vllm_service_manager": "systemd",
+    "vllm_command": [sys.executable, str(PROJECT / "tests/hosts/emulated_vllm.py"), "serve", MODEL],
+    "vllm_environment": {"PYTHONPATH": str(PROJECT)},
+    "vllm_model_name": MODEL,
+    "vllm_dev_mode": True,
+    "vllm_ready_timeout_s": 60,
+    "vllm_poll_s": 1,
+    "bench_kvkit": str(BIN / "kvkit"),
+    "bench_poll_s": 1,
+    "bench_scenarios": ["cold_start"],
+    "bench_requests_per_scenario": 4,
+    "bench_concurrency": 1,
+    "bench_max_tokens": 4,
+    "bench_workload": {"prefix_tokens": 2048, "suffix_tokens": 128},
+}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    cluster: Cluster
+    inventory: Path
+
+    @property
+    def results(self) -> Path:
+        return self.cluster.folder / "results"
+
+    def play(self, playbook: str, *options: str, **variables: Any) -> Played:
+        """Run one of the kit's playbooks from this machine, the control node."""
+        return play(
+            playbook,
+            self.inventory,
+            *options,
+            variables=variables,
+            environment={"ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.cluster.control_paths)},
+        )
+
+
+def deployment(cluster: Cluster, groups: Mapping[str, Sequence[str]]) -> Deployment:
+    """The hosts of a cluster in the groups of the kit; the first of `mooncake_master` is the store."""
+    reached = cluster.reached
+    settings = {
+        **EVERYWHERE,
+        "mooncake_host": cluster[groups["mooncake_master"][0]].address,
+        "kv_results_dir": str(cluster.folder / "results"),
+    }
+    children = {group: {"hosts": {name: reached[name] for name in names}} for group, names in groups.items()}
+    inventory = cluster.folder / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"vars": settings, "children": children}}))
+    return Deployment(cluster, inventory)

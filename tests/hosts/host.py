@@ -1,0 +1,173 @@
+"""A host on this machine: a network namespace, an overlay over this machine's files, systemd as process 1, and sshd."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tests.playbooks import PROJECT
+
+BOOT = Path(__file__).with_name("boot.sh")
+CGROUPS = Path("/sys/fs/cgroup/systemd")
+SSH_UNIT = Path("/lib/systemd/system/ssh.service")
+READY_WITHIN_S = 60
+"""It takes two seconds; a machine that does much else may take ten times as long."""
+
+PARTS = {PROJECT, Path(sys.prefix)}
+SEEN_THERE = [part for part in PARTS if part.is_relative_to("/tmp") and not {*part.parents} & PARTS]
+"""Of what this machine keeps below /tmp, a host sees nothing but these."""
+
+
+@dataclass
+class Host:
+    name: str
+    """As it calls itself; unique on the machine, as its network namespace and its cgroup bear it, too."""
+    address: str
+    folder: Path
+    """Of this machine; holds its files, and the keys and the known hosts of whoever logs in."""
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    @property
+    def root(self) -> Path:
+        """Its files, as this machine sees them; but not what it mounts itself: /run, /tmp, /dev."""
+        return self.folder / self.name / "root"
+
+    def boot(self) -> None:
+        """Start it, and return when it can be logged into.
+
+        Raises:
+            AssertionError: it does not come up; with what was seen.
+        """
+        command = [
+            *("setpriv", "--pdeathsig", "KILL"),
+            *("ip", "netns", "exec", self.name),
+            *("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--uts", "--ipc", "--cgroup"),
+            *("bash", str(BOOT), str(self.root), *map(str, SEEN_THERE)),
+        ]
+        # In a cgroup of its own before the namespace is made: else the systemds of all hosts fight over one tree.
+        enter = f'echo $$ > {CGROUPS / self.name}/cgroup.procs; exec "$@"'
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["bash", "-c", enter, "boot", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._await_login()
+
+    def _await_login(self) -> None:
+        end = time.monotonic() + READY_WITHIN_S
+        while (seen := self._try("systemctl", "is-system-running", "--wait")).stdout.strip() not in (
+            "running",
+            "degraded",
+        ):
+            told = (self.folder / f"{self.name}.log").read_text(errors="replace")
+            assert time.monotonic() < end, f"{self.name} does not come up: {seen.stdout}{seen.stderr}\n{told}"
+            time.sleep(0.1)
+
+    def cut_power(self) -> None:
+        """End all that runs on it at once. Its files stay."""
+        if self._process is None:
+            return
+        pid = self._process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            subprocess.run(["kill", "-KILL", child], check=False)
+        self._process.wait()
+        self._process = None
+
+    def set_link(self, state: Literal["up", "down"]) -> None:
+        subprocess.run(["ip", "-n", self.name, "link", "set", "eth0", state], check=True)
+
+    def run(self, *argv: str) -> str:
+        """What a command on it prints.
+
+        Raises:
+            AssertionError: it fails, or the host cannot be reached.
+        """
+        ended = self._try(*argv)
+        assert ended.returncode == 0, f"{self.name}: {argv}: exit code {ended.returncode}: {ended.stderr}"
+        return ended.stdout
+
+    def _try(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        options = [f"UserKnownHostsFile={self.folder / 'known_hosts'}", "BatchMode=yes", "ConnectTimeout=5"]
+        login = ["ssh", "-F", "none", "-i", str(self.folder / "user"), *(f"-o{one}" for one in options)]
+        return subprocess.run([*login, f"root@{self.address}", *argv], check=False, capture_output=True, text=True)
+
+
+@contextmanager
+def made(name: str, address: str, bridge: str, folder: Path) -> Iterator[Host]:
+    """A host that is switched off, at this bridge; nothing of it is left after the block."""
+    host = Host(name, address, folder)
+    with ExitStack() as undo:
+        _make_files(host, undo)
+        _make_network(host, bridge, undo)
+        (CGROUPS / name).mkdir()
+        undo.callback(_remove_cgroup, CGROUPS / name)
+        undo.callback(host.cut_power)
+        yield host
+
+
+def _make_files(host: Host, undo: ExitStack) -> None:
+    place = host.folder / host.name
+    place.mkdir()
+    # Not on the disk of the lower files, which would contain the upper ones.
+    _mount(place, "-t", "tmpfs", "tmpfs", undo=undo)
+    for part in ("upper", "work", "root"):
+        (place / part).mkdir()
+    layers = f"lowerdir=/,upperdir={place / 'upper'},workdir={place / 'work'}"
+    _mount(host.root, "-t", "overlay", "-o", layers, "overlay", undo=undo)
+
+    etc = host.root / "etc"
+    (etc / "hostname").write_text(f"{host.name}\n")
+    (etc / "machine-id").write_text("")
+    (etc / "fstab").write_text("")
+    # Nothing of what this machine would start.
+    for wanted in (etc / "systemd/system").glob("*.wants"):
+        shutil.rmtree(wanted)
+    wants = etc / "systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    (wants / "ssh.service").symlink_to(SSH_UNIT)
+    for key in (etc / "ssh").glob("ssh_host_*"):
+        key.unlink()
+    for kind in ("", ".pub"):
+        shutil.copy(host.folder / f"host{kind}", etc / "ssh" / f"ssh_host_ed25519_key{kind}")
+    home = host.root / "root"
+    shutil.rmtree(home / ".ssh", ignore_errors=True)
+    (home / ".ssh").mkdir(mode=0o700)
+    shutil.copy(host.folder / "user.pub", home / ".ssh/authorized_keys")
+
+
+def _make_network(host: Host, bridge: str, undo: ExitStack) -> None:
+    outside = f"{host.name}-0"
+    _ip("netns", "add", host.name)
+    undo.callback(_ip, "netns", "delete", host.name)
+    _ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", host.name)
+    _ip("link", "set", outside, "master", bridge, "up")
+    _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", "eth0")
+    _ip("-n", host.name, "link", "set", "eth0", "up")
+
+
+def _mount(place: Path, *what: str, undo: ExitStack) -> None:
+    subprocess.run(["mount", *what, str(place)], check=True)
+    undo.callback(subprocess.run, ["umount", "--lazy", str(place)], check=True)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def _remove_cgroup(folder: Path) -> None:
+    """The kernel lets a group go when its last process has been reaped."""
+    end = time.monotonic() + 10
+    while folder.exists():
+        for group in sorted(folder.glob("**/"), reverse=True):
+            try:
+                group.rmdir()
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+        time.sleep(0.02)
