@@ -15,7 +15,10 @@ from tests.playbooks import PROJECT, Played, play
 
 BIN = Path(sys.executable).parent
 STATE = Path("/var/lib/kvkit")
+UNIT = "kvkit-vllm.service"
 MODEL = "emulated"
+
+CONNECTION = ("ControlMaster=auto", "ControlPersist=30m", "ServerAliveInterval=2", "ServerAliveCountMax=2")
 
 EVERYWHERE: dict[str, Any] = {
     "kv_engine": "emulated",
@@ -61,12 +64,22 @@ class Deployment:
 
     def play(self, playbook: str, *options: str, **variables: Any) -> Played:
         """Run one of the kit's playbooks from this machine, the control node."""
-        return play(
-            playbook,
-            self.inventory,
-            *options,
-            variables=variables,
-            environment={"ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.cluster.control_paths)},
+        environment = {
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.cluster.control_paths),
+            # As in ansible.cfg, but that a lost host is noticed within seconds.
+            "ANSIBLE_SSH_ARGS": " ".join(f"-o {option}" for option in CONNECTION),
+        }
+        return play(playbook, self.inventory, *options, variables=variables, environment=environment)
+
+    def mode(self, host: str) -> str:
+        """In which the engine of this host runs, as its own process tells."""
+        pid = self.cluster[host].run("systemctl", "show", "--property=MainPID", "--value", UNIT).strip()
+        if pid == "0":
+            return "stopped"
+        return (
+            "with-cache"
+            if "--kv-transfer-config" in self.cluster[host].run("cat", f"/proc/{pid}/cmdline")
+            else "baseline"
         )
 
 

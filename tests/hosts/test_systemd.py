@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.hosts.deployment import MODEL, STATE, Deployment
+from tests.hosts.deployment import MODEL, STATE, UNIT, Deployment
 from tests.hosts.host import Host
 from tests.playbooks import Played
 
 pytestmark = [pytest.mark.hosts, pytest.mark.cycle]
 
-UNIT = "kvkit-vllm.service"
 ASKED_TOKENS = 300
 """Which take the emulated engine three seconds."""
 
