@@ -12,7 +12,7 @@ compile = env -u PYTHONDONTWRITEBYTECODE $(bin)/kvkit --help > /dev/null
 # ansible-lint and the tests look for ansible-playbook on the PATH.
 export PATH := $(CURDIR)/$(bin):$(PATH)
 
-.PHONY: cycle test check lint unit faults docs constraints clean
+.PHONY: cycle test check lint unit faults fuzz docs constraints clean
 
 cycle: .venv/cycle.stamp
 	$(bin)/ansible-playbook -i $(INVENTORY) playbooks/site.yml $(ARGS)
@@ -37,6 +37,10 @@ unit: .venv/dev.stamp
 # Every fault at every stage, printed and kept in docs/fault-matrix.md. Wants root (small disks) and libfaketime.
 faults: .venv/dev.stamp
 	$(bin)/python -m tests.faults --write $(ARGS)
+
+# Every reader of what others write, each for a while with broken input; with ARGS='--minutes 1 --only sse' less.
+fuzz: .venv/dev.stamp
+	$(bin)/python -m tests.fuzz $(ARGS)
 
 # The pages that are made from code: checks, command line, variables, test configuration.
 docs: .venv/dev.stamp

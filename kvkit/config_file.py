@@ -23,6 +23,16 @@ ENVIRONMENT_PREFIX = "KVKIT_"
 _Path = tuple[str | int, ...]
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Without aliases: a test configuration needs none, and ten lines of them hold a thousand million values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "an alias (*name): write the value itself", mark)
+        return super().compose_node(parent, index)
+
+
 class _Sources:
     """Where each value came from, so that an error can say it."""
 
@@ -83,11 +93,13 @@ def _read_file(path: Path, sources: _Sources, environment: Mapping[str, str]) ->
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text; a YAML file is expected") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_PlainLoader)
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply; see kvkit init for the form that is expected") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
+        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
         hint = '; inside {...} write "${VAR}" with its quotes' if "${" in text else ""
         raise ConfigError(f"{path}{line}: is not YAML: {problem}{hint}") from None
     if not isinstance(root, yaml.MappingNode):
@@ -121,7 +133,13 @@ class _NodeReader:
             expanded = self._expand(node.value, place, at)
             # An unquoted ${VAR} stands for whatever type its text has, as if it had been written there.
             return expanded if node.style in ("'", '"') else _as_yaml(expanded)
-        return self._scalars.construct_object(node)
+        try:
+            return self._scalars.construct_object(node)
+        except (yaml.YAMLError, ValueError, OverflowError):
+            kind = node.tag.rpartition(":")[2]
+            raise ConfigError(
+                f"{place}: {_dotted(at)}: is no value of YAML's type {kind!r}; quote it if it is text"
+            ) from None
 
     def _mapping(self, node: yaml.MappingNode, at: _Path) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -148,8 +166,8 @@ class _NodeReader:
 
 def _as_yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506  a safe loader
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError):
         return text
 
 
@@ -173,7 +191,7 @@ def _put(data: dict[str, Any], path: tuple[str, ...], value: Any, place: str, so
 
 
 def _dotted(path: _Path) -> str:
-    return ".".join(str(part) for part in path)
+    return ".".join(part if (part := str(name)).isprintable() else repr(part) for name in path)
 
 
 def _explain(item: Any, sources: _Sources) -> str:

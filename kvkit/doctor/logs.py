@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import re
-import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from kvkit.checks.finding import PASS, Finding
 from kvkit.doctor.symptoms import EVIDENCE, NEVER_HIT, ONLY_DEVICE_HITS, SYMPTOMS, TCP_FALLBACK, Symptom
@@ -17,6 +18,8 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 ASKED_FOR_RDMA = re.compile(r"""protocol['"]?\s*[:=]\s*['"]?rdma""")
 KEPT = 3
 WIDTH = 300
+LONGEST = 16_384
+"""Characters of a line that are looked at: a dump without an end of line must cost neither memory nor hours."""
 ENOUGH_REQUESTS = 5
 """Fewer requests without a hit prove nothing: the first of each prompt always misses."""
 
@@ -58,7 +61,7 @@ def read(path: Path) -> list[Diagnosis]:
     try:
         with _opened(path) as lines:
             return list(diagnose(lines, "standard input" if str(path) == "-" else str(path)))
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LogError(f"{path}: cannot be read ({reason}); give the path of a log, or - for standard input") from error
 
@@ -66,13 +69,23 @@ def read(path: Path) -> list[Diagnosis]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Iterable[str]]:
     if str(path) == "-":
-        yield sys.stdin
+        with open(0, encoding="utf-8", errors="replace", closefd=False) as file:
+            yield _lines(file)
     elif path.suffix == ".gz":
         with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
-            yield file
+            yield _lines(file)
     else:
         with path.open(encoding="utf-8", errors="replace") as file:
-            yield file
+            yield _lines(file)
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """Line after line; of one that is longer than `LONGEST`, its beginning."""
+    begins = True
+    while piece := file.readline(LONGEST):
+        if begins:
+            yield piece
+        begins = piece.endswith("\n")
 
 
 def diagnose(lines: Iterable[str], source: str) -> Iterator[Diagnosis]:
@@ -126,8 +139,8 @@ class Hits:
     def add(self, number: int, line: str) -> None:
         if told := NEVER_HIT.pattern.search(line):
             self._requests += 1
-            self._hits += int(told[1]) > 0
-            self._loads += int(told[2]) > 0
+            self._hits += _above_zero(told[1])
+            self._loads += _above_zero(told[2])
             self._last = (number, line[:WIDTH])
 
     def diagnoses(self, source: str) -> Iterator[Diagnosis]:
@@ -137,3 +150,8 @@ class Hits:
         seen = f"{self._requests} requests, {self._hits} with hits, 0 that loaded: {symptom.why}"
         finding = Finding(symptom.id, symptom.status, seen, "requests that load", symptom.mend, doc(symptom), source)
         yield Diagnosis(finding, (self._last,))
+
+
+def _above_zero(number: str) -> bool:
+    """Of digits, of which a broken line may hold more than Python converts."""
+    return not number.startswith("-") and number.strip("0") != ""

@@ -33,7 +33,7 @@ _LATER_COLUMNS = frozenset({"part"})
 def as_table(runs: Iterable[tuple[RunStats, Sequence[Record]]]) -> str:
     """The run that a record belongs to, and the record. Unknown is empty; the gaps between tokens are a JSON list."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text)  # ends lines with \r\n, as RFC 4180 says: only so is a \r inside a value quoted
     writer.writerow(_COLUMNS)
     for stats, records in runs:
         origin = Origin(stats.run_id, stats.mode, stats.scenario, stats.workload.fingerprint)
@@ -51,7 +51,7 @@ def runs_in_table(path: Path, text: str) -> tuple[ImportedRun, ...]:
     Raises:
         ResultsError: naming the column that is missing, or the line that is wrong.
     """
-    rows = csv.DictReader(io.StringIO(text, newline=""))
+    rows = csv.DictReader(io.StringIO(text, newline=""), restval="")
     if missing := sorted(set(_COLUMNS) - _LATER_COLUMNS - set(rows.fieldnames or ())):
         raise ResultsError(f"{path}: has no column {', '.join(missing)}: not a table of this kvkit")
     runs: dict[Origin, list[Record]] = defaultdict(list)

@@ -139,10 +139,10 @@ def documents_in(text: str) -> list[Document]:
     """
     try:
         objects = [json.loads(text)]
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             objects = [json.loads(line) for line in text.split("\n") if line.strip()]
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
     known = all(isinstance(each, dict) and each.keys() >= _ALWAYS_THERE for each in objects)
     return [Document.model_validate(each) for each in objects] if known else []

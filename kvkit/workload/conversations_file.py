@@ -40,6 +40,8 @@ def read_conversations(path: Path) -> tuple[list[Conversation], int]:
         raise WorkloadError(f"{path}: is not UTF-8 text; expected is {_FORM}") from None
     except json.JSONDecodeError as error:
         raise WorkloadError(f"{path}:{error.lineno}: is not JSON ({error.msg}); expected is {_FORM}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, brackets in brackets
+        raise WorkloadError(f"{path}: is JSON that nobody recorded; expected is {_FORM}") from None
     if not isinstance(data, list):
         raise WorkloadError(f"{path}: found {_shorten(data)}, expected is {_FORM}")
     read = [_conversation(f"{path}: entry {number}", entry) for number, entry in enumerate(data, start=1)]

@@ -21,6 +21,9 @@ from kvkit.workload.sharing import shared_pieces
 
 BLOCK_TOKENS = 512
 
+LARGEST = 10**12
+"""No prompt has as many tokens, and no trace lasts as many milliseconds (30 years)."""
+
 SAMPLE = Path(__file__).parent / "samples" / "chat_trace.jsonl"
 """The trace that comes with kvkit."""
 
@@ -30,10 +33,10 @@ class TraceRow(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    timestamp: Annotated[int | float, Field(ge=0)]
+    timestamp: Annotated[int | float, Field(ge=0, le=LARGEST)]
     """Milliseconds."""
-    input_length: Annotated[int, Field(ge=1)]
-    output_length: Annotated[int, Field(ge=0)]
+    input_length: Annotated[int, Field(ge=1, le=LARGEST)]
+    output_length: Annotated[int, Field(ge=0, le=LARGEST)]
     hash_ids: list[int]
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..host import Host, Ran
 from ..target import Target
+from ..told import number_of
 
 FIELDS = ("index", "name", "pci.bus_id", "memory.total", "memory.used", "ecc.errors.uncorrected.volatile.total")
 
@@ -35,7 +36,7 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
         "driver": _first(r"Kernel Module.*?(\d+\.\d+(?:\.\d+)?)", version),
         "cuda": "" if problem else _cuda(host),
         "open_driver": any("Open Kernel Module" in line for line in version),
-        "gpus": [] if problem else [_gpu(host, line) for line in query.out.splitlines() if line.strip()],
+        "gpus": [] if problem else [_gpu(host, row) for row in _rows(query, len(FIELDS))],
         "processes": [] if problem else _processes(host),
         "xids": _xids(host),
     }
@@ -47,18 +48,24 @@ def _problem(ran: Ran) -> str:
     return "" if ran.rc == 0 else (ran.err or ran.out).strip() or f"exit code {ran.rc}"
 
 
-def _gpu(host: Host, line: str) -> dict[str, Any]:
-    index, name, pci, total, used, ecc = [part.strip() for part in line.split(",")][: len(FIELDS)]
+def _rows(ran: Ran, columns: int) -> list[list[str]]:
+    """Of its CSV, those that are whole."""
+    rows = [[part.strip() for part in line.split(",")] for line in ran.out.splitlines()]
+    return [row[:columns] for row in rows if len(row) >= columns]
+
+
+def _gpu(host: Host, row: list[str]) -> dict[str, Any]:
+    index, name, pci, total, used, ecc = row
     # nvidia-smi writes a domain of eight digits, sysfs one of four, in lower case.
     address = pci.lower()[4:] if len(pci.split(":")[0]) == 8 else pci.lower()
     return {
-        "index": _number(index),
+        "index": number_of(index),
         "name": name,
         "pci": pci,
-        "memory_total": _number(total),
-        "memory_used": _number(used),
-        "ecc_uncorrected": _number(ecc),
-        "numa": _number(host.read(host.sysfs / "bus/pci/devices" / address / "numa_node")),
+        "memory_total": number_of(total),
+        "memory_used": number_of(used),
+        "ecc_uncorrected": number_of(ecc),
+        "numa": number_of(host.read(host.sysfs / "bus/pci/devices" / address / "numa_node")),
     }
 
 
@@ -68,8 +75,7 @@ def _cuda(host: Host) -> str:
 
 def _processes(host: Host) -> list[dict[str, Any]]:
     ran = host.run(["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader,nounits"])
-    rows = [[part.strip() for part in line.split(",")] for line in ran.out.splitlines() if line.count(",") >= 2]
-    return [{"pid": _number(row[0]), "name": row[1], "memory": _number(row[2])} for row in rows]
+    return [{"pid": number_of(pid), "name": name, "memory": number_of(memory)} for pid, name, memory in _rows(ran, 3)]
 
 
 def _xids(host: Host) -> list[dict[str, Any]]:
@@ -78,16 +84,9 @@ def _xids(host: Host) -> list[dict[str, Any]]:
     found = []
     for line in ran.out.splitlines():
         if code := re.search(r"NVRM: Xid .*?: (\d+),", line):
-            found.append({"code": int(code[1]), "line": line.strip()[-200:]})
+            found.append({"code": number_of(code[1]), "line": line.strip()[-200:]})
     return found
 
 
 def _first(pattern: str, lines: list[str]) -> str:
     return next((found[1] for line in lines if (found := re.search(pattern, line))), "")
-
-
-def _number(text: str | None) -> int | None:
-    try:
-        return int((text or "").strip())
-    except ValueError:
-        return None

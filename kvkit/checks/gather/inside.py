@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 from typing import Any
+
+MOST_VALUES = 100_000
+"""Far more than LMCache has settings."""
 
 PACKAGES = (
     "vllm",
@@ -59,6 +63,26 @@ def torch_cuda() -> str:
     return "" if cuda == "None" else cuda
 
 
+def refuse_to_expand(node: Any) -> None:
+    """Aliases make a million million values out of ten lines, or a value that holds itself.
+
+    Raises:
+        ValueError: this document does so.
+    """
+    sizes: dict[int, float] = {}
+
+    def size(node: Any) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # until it is known, it can only be met within itself
+            inside = node.value if isinstance(node.value, list) else []
+            parts = [part for one in inside for part in (one if isinstance(one, tuple) else (one,))]
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes[id(node)]
+
+    if node is not None and size(node) > MOST_VALUES:
+        raise ValueError(f"its aliases (*name) expand to more than {MOST_VALUES:,} values")
+
+
 def lmcache_file(path: str) -> dict[str, Any]:
     """The document, and each key's line."""
     import yaml  # noqa: PLC0415
@@ -70,8 +94,10 @@ def lmcache_file(path: str) -> dict[str, Any]:
         return {"path": path, "error": str(error)}
     try:
         node = yaml.compose(text)
+        refuse_to_expand(node)
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        json.dumps(document, default=str)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         return {"path": path, "error": " ".join(str(error).split())}
     lines: dict[str, int] = {}
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from ..host import Host
 from ..target import LOADGEN, VLLM, Target
+from ..told import number_of, objects_of
 
 SLOW_S = 0.9
 """The kernel sends a first packet that was lost again after 1 s; no path between two hosts takes that long itself."""
@@ -181,15 +182,12 @@ def _paths(host: Host, target: Target, resolved: dict[str, dict[str, Any]]) -> l
     for name in sorted({target.mooncake_host, *target.peers} - {""}) if target.uses_store else ():
         address = next(iter(resolved.get(name, {}).get("addresses", [])), "")
         ran = host.run(["ip", "-j", "route", "get", address], target.timeout_s) if address else None
-        try:
-            route = json.loads(ran.out)[0] if ran is not None and ran.ok else {}
-        except (ValueError, IndexError):
-            route = {}
+        route = next(iter(objects_of(ran.out)), {}) if ran is not None and ran.ok else {}
         device = str(route.get("dev", ""))
-        mtu = next((int(metric["mtu"]) for metric in route.get("metrics", []) if "mtu" in metric), None)
+        metrics = objects_of(json.dumps(route.get("metrics")))
+        mtu = next((number_of(metric["mtu"]) for metric in metrics if "mtu" in metric), None)
         if device and mtu is None:
-            text = host.read(host.sysfs / "class/net" / device / "mtu")
-            mtu = int(text) if text else None
+            mtu = number_of(host.read(host.sysfs / "class/net" / device / "mtu"))
         if device:
             found.append({"host": name, "device": device, "mtu": mtu})
     return found

@@ -9,13 +9,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ..host import Host
 from ..target import Target
+from ..told import number_of, object_of
 from .network import without_credentials
 
 KINDS = {
@@ -86,7 +86,7 @@ def environment_of(text: str) -> dict[str, str]:
 
 def _limit(limits: str, name: str) -> int | None:
     found = re.search(rf"^{name} +(\S+)", limits, re.MULTILINE)
-    return int(found[1]) if found and found[1].isdigit() else None
+    return number_of(found[1]) if found else None
 
 
 def _parent(stat: str) -> int:
@@ -101,24 +101,23 @@ def _own(host: Host, target: Target) -> list[int]:
     living = set()
     services = Path(target.state_dir) / "services"
     for service in host.names(services):
-        try:
-            recorded = json.loads(host.read(services / service / "processes.json") or "{}")
-        except ValueError:
-            continue
-        for pid, started in [recorded.get("main") or [0, 0], *recorded.get("processes", [])]:
+        recorded = object_of(host.read(services / service / "processes.json"))
+        for pid, started in _pairs([recorded.get("main"), *(recorded.get("processes") or [])]):
             stat = host.read(host.procfs / str(pid) / "stat") or ""
             fields = stat[stat.rfind(")") + 2 :].split()
-            if len(fields) > 19 and int(fields[19]) == started and fields[0] != "Z":
+            if len(fields) > 19 and number_of(fields[19]) == started and fields[0] != "Z":
                 living.add(pid)
     return sorted(living)
 
 
+def _pairs(recorded: list[Any]) -> list[tuple[int, int]]:
+    """Of a file that a full disk may have cut off."""
+    return [(pair[0], pair[1]) for pair in recorded if isinstance(pair, list) and [*map(type, pair)] == [int, int]]
+
+
 def _mode(host: Host, target: Target) -> str:
     """As the role `vllm` wrote it down when it started the engine."""
-    try:
-        return str(json.loads(host.read(Path(target.state_dir) / "engine.json") or "{}").get("mode", ""))
-    except ValueError:
-        return ""
+    return str(object_of(host.read(Path(target.state_dir) / "engine.json")).get("mode", ""))
 
 
 def _held(host: Host, pid: int) -> int:

@@ -11,7 +11,6 @@ sysfs needs neither a program nor root, so it comes first; `rdma` is the cross-c
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from ..host import Host, Ran
 from ..target import Target
+from ..told import number_of, objects_of
 
 ERRORS = (
     "link_downed",
@@ -60,17 +60,13 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
 
 def parse_links(text: str) -> list[dict[str, Any]]:
     """`rdma -j link`: before iproute2 5.5 the port stood in the name (`mlx5_0/1`); state and device are always told."""
-    try:
-        rows = json.loads(text or "[]")
-    except ValueError:
-        return []
     links = []
-    for row in rows:
+    for row in objects_of(text):
         device, _, port = str(row.get("ifname", "")).partition("/")
         links.append(
             {
                 "device": device,
-                "port": int(port or row.get("port", 1)),
+                "port": number_of(port or row.get("port", 1)) or 1,
                 "state": row.get("state", ""),
                 "phys_state": row.get("physical_state", ""),
             }
@@ -97,10 +93,10 @@ def _device(host: Host, name: str) -> dict[str, Any]:
         "name": name,
         "node_type": host.read(folder / "node_type") or "",
         "firmware": host.read(folder / "fw_ver") or "",
-        "numa": _number(host.read(folder / "device/numa_node")),
+        "numa": number_of(host.read(folder / "device/numa_node")),
         "uverbs": str(node) if node else "",
         "readable": bool(node and os.access(node, os.R_OK | os.W_OK)),
-        "ports": [_port(host, name, int(port)) for port in host.names(folder / "ports") if port.isdigit()],
+        "ports": [_port(host, name, port) for port in map(number_of, host.names(folder / "ports")) if port is not None],
     }
 
 
@@ -122,8 +118,8 @@ def _port(host: Host, device: str, number: int) -> dict[str, Any]:
         "gids": gids,
         "pkey": host.read(folder / "pkeys/0") or "",
         "netdev": netdev,
-        "netdev_mtu": _number(host.read(net / "mtu")) if net else None,
-        "carrier_losses": _number(host.read(net / "carrier_down_count")) if net else None,
+        "netdev_mtu": number_of(host.read(net / "mtu")) if net else None,
+        "carrier_losses": number_of(host.read(net / "carrier_down_count")) if net else None,
         "errors": _errors(host, folder),
     }
 
@@ -154,7 +150,7 @@ def _errors(host: Host, folder: Path) -> dict[str, int]:
     found = {}
     for directory in ("counters", "hw_counters"):
         for name in ERRORS:
-            value = _number(host.read(folder / directory / name))
+            value = number_of(host.read(folder / directory / name))
             if value is not None:
                 found[name] = value
     return found
@@ -170,18 +166,18 @@ def _active_mtus(host: Host, target: Target) -> dict[tuple[str, int], int]:
         if key == "hca_id":
             device = value.strip()
         elif key == "port":
-            port = _number(value) or 0
-        elif key == "active_mtu" and (mtu := re.match(r"\s*(\d+)", value)):
-            found[device, port] = int(mtu[1])
+            port = number_of(value) or 0
+        elif key == "active_mtu" and (mtu := number_of(value.split("(")[0])) is not None:
+            found[device, port] = mtu
     return found
 
 
 def _resources(ran: Ran) -> dict[str, dict[str, int]]:
-    try:
-        rows = json.loads(ran.out or "[]") if ran.ok else []
-    except ValueError:
-        rows = []
-    return {row["ifname"]: {"qp": row.get("qp", 0), "mr": row.get("mr", 0)} for row in rows if "ifname" in row}
+    return {
+        str(row["ifname"]): {"qp": number_of(row.get("qp")) or 0, "mr": number_of(row.get("mr")) or 0}
+        for row in (objects_of(ran.out) if ran.ok else [])
+        if "ifname" in row
+    }
 
 
 def _after_colon(text: str | None) -> str:
@@ -193,10 +189,3 @@ def _rate(text: str | None) -> float | None:
     """`400 Gb/sec (4X NDR)` -> 400."""
     found = re.match(r"([\d.]+)\s*Gb/sec", text or "")
     return float(found[1]) if found else None
-
-
-def _number(text: str | None) -> int | None:
-    try:
-        return int((text or "").strip())
-    except ValueError:
-        return None

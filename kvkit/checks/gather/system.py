@@ -17,6 +17,7 @@ from typing import Any
 
 from ..host import Host
 from ..target import Target
+from ..told import number_of
 
 UNIT_PROPERTIES = ("LimitMEMLOCK", "LimitNOFILE", "TimeoutStopUSec", "KillMode", "Restart", "MainPID")
 
@@ -36,7 +37,7 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
         "hugepages": {"free": memory.get("HugePages_Free", 0), "size": memory.get("Hugepagesize", 0)},
         "shm": _space(host.root / "dev/shm"),
         "disks": {path: _space(_existing(Path(path))) for path in [target.results_dir] if path},
-        "max_map_count": _number(host.read(host.procfs / "sys/vm/max_map_count")),
+        "max_map_count": number_of(host.read(host.procfs / "sys/vm/max_map_count")),
         "clock": _clock(host, target),
         "governors": _governors(host),
         "unit": _unit(host, target),
@@ -89,10 +90,6 @@ def _unit(host: Host, target: Target) -> dict[str, str]:
         return {}
     ran = host.run(["systemctl", "show", target.vllm_unit, "-p", ",".join(UNIT_PROPERTIES)], target.timeout_s)
     return dict(line.split("=", 1) for line in ran.out.splitlines() if "=" in line) if ran.ok else {}
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
 
 
 def _float(text: str) -> float | None:

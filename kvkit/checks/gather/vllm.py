@@ -6,13 +6,13 @@ counters exist), "dev_mode": bool or null, "problem"}], "block_size": int or nul
 
 from __future__ import annotations
 
-import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..host import Host
 from ..target import VLLM, Target
+from ..told import object_of
 from .web import get
 
 
@@ -42,10 +42,10 @@ def _engine(url: str, target: Target) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
     models = get(f"{url}/v1/models", target.timeout_s, headers)
     told["models_status"] = models["status"]
-    document = _json(models["body"])
+    document = object_of(models["body"])
     if isinstance(document.get("data"), list):
         told["models"] = [str(model.get("id")) for model in document["data"]]
-    told["version"] = str(_json(get(f"{url}/version", target.timeout_s)["body"]).get("version", ""))
+    told["version"] = str(object_of(get(f"{url}/version", target.timeout_s)["body"]).get("version", ""))
     metrics = get(f"{url}/metrics", target.timeout_s)
     if metrics["status"] == 200 and "vllm:" in metrics["body"]:
         told["external"] = "vllm:external_prefix_cache_queries_total" in metrics["body"]
@@ -54,11 +54,3 @@ def _engine(url: str, target: Target) -> dict[str, Any]:
     # Only looked at: the other endpoints of the mode change things.
     told["dev_mode"] = get(f"{url}/server_info", target.timeout_s)["status"] == 200
     return told
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from ..check import Check, check
 from ..finding import Verdict, failed, passed, skipped, unknown, warned
 from ..lmcache_schema import SETUP_BY_NAME, ordered
 from ..target import Target
+from ..told import object_of
 from .lmcache_file import File, file_of
 
 HARMLESS = frozenset({"CONFIG_FILE", "TRACK_USAGE", "USE_EXPERIMENTAL", "LOG_LEVEL", "USE_UPSTREAM_MP"})
@@ -248,10 +248,7 @@ def server_health(lmcache: Any, target: Target) -> Iterator[Verdict]:
     if not health["status"]:
         yield skipped("nobody answers: see network.port.refused")
         return
-    try:
-        told = json.loads(status["body"])
-    except ValueError:
-        told = {}
+    told = object_of(status["body"])
     if health["status"] != 200:
         yield failed(f"HTTP {health['status']}", "healthy", "")
     elif told.get("is_healthy") is False:

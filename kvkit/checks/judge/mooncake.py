@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from ..check import Check, check
 from ..finding import Verdict, failed, passed, skipped, unknown, warned
 from ..target import Target
+from ..told import object_of
 
 SLOW_CANARY = 0.1
 """GB/s. A 4 MiB key over a gigabit link comes at that rate; computing KV again is hardly slower."""
@@ -54,11 +54,8 @@ def metrics_format(mooncake: Any, target: Target) -> Iterator[Verdict]:
 def master_health(mooncake: Any, target: Target) -> Iterator[Verdict]:
     if not _answered(mooncake):
         return
-    try:
-        health = json.loads(mooncake["health"]["body"])
-    except ValueError:
-        health = None
-    if not isinstance(health, dict):
+    health = object_of(mooncake["health"]["body"])
+    if not health:
         yield unknown(f"HTTP {mooncake['health']['status']}, and no JSON: an older master?")
         return
     seen = ", ".join(f"{key} {health[key]}" for key in ("status", "role", "ha_state", "service_ready") if key in health)

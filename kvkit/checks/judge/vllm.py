@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from ..check import Check, check
 from ..finding import Verdict, failed, passed, skipped, unknown, warned
 from ..target import VLLM, Target
+from ..told import object_of
 
 CLASSES = {
     "lmcache-inprocess": ("LMCacheConnectorV1", "LMCacheConnectorV1Dynamic"),
@@ -32,11 +32,7 @@ def transfer_config(argv: list[str]) -> dict[str, Any] | None:
     text = option(argv, "--kv-transfer-config")
     if text is None:
         return None
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+    return object_of(text)
 
 
 def _servers(processes: Any, target: Target) -> Iterator[tuple[str, Any]]:
