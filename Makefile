@@ -38,7 +38,7 @@ unit: .venv/dev.stamp
 faults: .venv/dev.stamp
 	$(bin)/python -m tests.faults --write $(ARGS)
 
-# Every reader of what others write, each for a while with broken input; with ARGS='--minutes 1 --only sse' less.
+# Every reader of what others write, for a while with broken input; less of it with ARGS='--minutes 1 --only sse'.
 fuzz: .venv/dev.stamp
 	$(bin)/python -m tests.fuzz $(ARGS)
 

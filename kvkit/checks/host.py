@@ -42,14 +42,14 @@ class Host:
         try:
             with path.open("rb") as file:
                 return file.read(FILE_LIMIT_BYTES).decode(errors="replace").strip()
-        except OSError:
+        except (OSError, ValueError):  # of a name that another file told, with a zero byte in it
             return None
 
     def names(self, directory: Path) -> list[str]:
         """Sorted names in a directory; none where it is missing or closed."""
         try:
             return sorted(entry.name for entry in directory.iterdir())
-        except OSError:
+        except (OSError, ValueError):
             return []
 
     def run(self, argv: list[str], limit_s: float = COMMAND_LIMIT_S, stdin: str = "") -> Ran:

@@ -1,8 +1,8 @@
-"""Each fuzzer for a while, one after the other, with inputs that no earlier run has had.
+"""The fuzzers of each subject for a while, one after the other, with inputs that no earlier run has had.
 
-    python -m tests.fuzz [--minutes 10] [--only NAME ...]
+    python -m tests.fuzz [--minutes 10] [--only SUBJECT ...]
 
-Prints how many inputs each took. Ends with 1 where one broke or did not end; pytest shows the smallest such input: it
+Prints how many inputs each took. Ends with 1 where one broke or did not end, and shows the smallest such input: it
 becomes an `@example` of the fuzzer.
 """
 
@@ -10,43 +10,55 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 
-HERE = Path(__file__).parent
+SUBJECTS = [path.stem.removeprefix("test_") for path in sorted(Path(__file__).parent.glob("test_*.py"))]
+FRESH = settings(
+    max_examples=200,
+    derandomize=False,
+    database=None,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of each fuzzer")
-    parser.add_argument("--only", nargs="*", default=[], help="names, or parts of them")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each subject")
+    parser.add_argument("--only", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     arguments = parser.parse_args()
-    broken = 0
-    for name, fuzzer in fuzzers():
-        if not arguments.only or any(part in name for part in arguments.only):
-            broken += not ran(name, fuzzer, arguments.minutes * 60)
-    return 1 if broken else 0
+    subjects = {subject: fuzzers(subject) for subject in arguments.only}
+    ended_well = [
+        took_all(f"{subject}: {name}", fuzzer, arguments.minutes * 60 / len(its))
+        for subject, its in subjects.items()
+        for name, fuzzer in its.items()
+    ]
+    return 0 if all(ended_well) else 1
 
 
-def fuzzers() -> Iterator[tuple[str, Callable[..., None]]]:
-    """The tests that hypothesis gives its inputs."""
-    for path in sorted(HERE.glob("test_*.py")):
-        module = importlib.import_module(f"tests.fuzz.{path.stem}")
-        for name, test in vars(module).items():
-            if hasattr(test, "hypothesis"):
-                yield f"{path.stem.removeprefix('test_')}: {name.removeprefix('test_')}", test
+def fuzzers(subject: str) -> dict[str, Any]:
+    """The tests that hypothesis gives its inputs, by what they say."""
+    tests = vars(importlib.import_module(f"tests.fuzz.test_{subject}"))
+    return {
+        name.removeprefix("test_").replace("_", " "): test
+        for name, test in tests.items()
+        if hasattr(test, "hypothesis")
+    }
 
 
-def ran(name: str, fuzzer: Any, limit_s: float) -> bool:
-    """Give a fuzzer inputs until the time is up. Returns whether it took them all."""
+def took_all(name: str, fuzzer: Any, limit_s: float) -> bool:
+    """Give a fuzzer inputs until the time is up."""
     inputs = 0
     test = fuzzer.hypothesis.inner_test
 
@@ -56,25 +68,19 @@ def ran(name: str, fuzzer: Any, limit_s: float) -> bool:
         test(*args, **kwargs)
 
     fuzzer.hypothesis.inner_test = counted
-    endless = settings(
-        fuzzer._hypothesis_internal_use_settings,
-        derandomize=False,
-        max_examples=200,
-        database=None,
-        deadline=None,
-        phases=(Phase.explicit, Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-    )
-    fuzzer._hypothesis_internal_use_settings = endless
+    fuzz = FRESH(fuzzer)
     end = time.monotonic() + limit_s
     with tempfile.TemporaryDirectory() as folder:
         given = {"folder": Path(folder)} if "folder" in signature(test).parameters else {}
         while time.monotonic() < end:
             try:
-                fuzzer(**given)
-            except BaseException:
+                with redirect_stdout(io.StringIO()):
+                    fuzz(**given)
+            except BaseException as error:
                 traceback.print_exc()
-                print(f"BROKEN {name}, after {inputs:,} inputs", flush=True)
+                print(f"BROKEN after {inputs:,} inputs: {name}", flush=True)
+                if isinstance(error, KeyboardInterrupt):
+                    raise
                 return False
     print(f"{inputs:>9,} inputs  {name}", flush=True)
     return True

@@ -5,11 +5,12 @@ Source: Mooncake's troubleshooting page and its topology code.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..check import Check, check
-from ..finding import Verdict, failed, passed, skipped, warned
+from ..finding import Verdict, failed, passed, skipped, unknown, warned
 from ..target import Target
 from .rdma_ports import applies, ports_of
 
@@ -104,7 +105,9 @@ def pkey_full(rdma: Any, target: Target) -> Iterator[Verdict]:
     for name, port in ports_of(rdma, target) if applies(target) else ():
         if port["link_layer"] != "InfiniBand" or not port["pkey"]:
             continue
-        if int(port["pkey"], 16) & LIMITED_PKEY_MASK:
+        if not re.fullmatch("0x[0-9a-f]{1,4}", port["pkey"]):
+            yield unknown(f"{port['pkey'][:40]}: no partition key", name)
+        elif int(port["pkey"], 16) & LIMITED_PKEY_MASK:
             yield passed(port["pkey"], name)
         else:
             yield failed(f"{port['pkey']}, a limited member", "a full member (0x8000 set)", "", name)
