@@ -18,7 +18,7 @@ def one_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         yield deployment(hosts, {group: ["gpu1"] for group in ("mooncake_master", "vllm", "loadgen")})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A store, two engines that share it over the network, a load generator: a provisioned host each."""
     for hosts in made_hosts(tmp_path_factory.mktemp("fleet"), "store", "gpu1", "gpu2", "client"):
