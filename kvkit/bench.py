@@ -19,9 +19,10 @@ from kvkit.load.answer import Answer, quote, read_answer
 from kvkit.load.arrivals import ArrivalError, start_offsets
 from kvkit.load.calibration import CalibrationError, measure_lengths, measure_scale
 from kvkit.load.client import ChatClient, ChatSettings, open_http
+from kvkit.load.generators import Generator, Lead, gathered
 from kvkit.load.lag import LoopLag
 from kvkit.load.share import Share
-from kvkit.load.workers import WorkerError, choose_workers, send_round
+from kvkit.load.workers import WorkerError, choose_workers, send_round, split
 from kvkit.observe.engine import (
     EngineFacts,
     EngineRefusedError,
@@ -61,15 +62,23 @@ class WrongInputError(Exception):
 RESUME = "`kvkit run --resume` with the same flags finishes the rest"
 
 
-def run(config: Config, *, mode: Mode, results_dir: Path, reporter: RunReporter, resume: bool = False) -> Ending:
+def run(
+    config: Config,
+    *,
+    mode: Mode,
+    results_dir: Path,
+    reporter: RunReporter,
+    resume: bool = False,
+    lead: Lead | None = None,
+) -> Ending:
     """Run the configured scenarios once, in the mode that the service was started with.
 
     Records are on disk as soon as their requests end, so a run that is stopped keeps them, and `resume` goes on with
     it (docs/crash-safety.md). Nothing is raised for what a server, the disk or the user does: the reporter is told.
     """
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, mode, results_dir, reporter, resume))
+        with gathered(lead) as others, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(config, mode, results_dir, reporter, resume=resume, others=others))
     except (
         WrongInputError,
         ConfigError,
@@ -110,9 +119,13 @@ class _Bench:
     deployment: Deployment
     isolation: Isolation
     journal: Journal
+    others: Sequence[Generator]
+    """Processes of other load generators."""
 
 
-async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunReporter, resume: bool) -> Ending:
+async def _run(
+    config: Config, mode: Mode, results_dir: Path, reporter: RunReporter, *, resume: bool, others: list[Generator]
+) -> Ending:
     api = config.openai_api
     async with (
         open_http(api.api_key.get_secret_value()) as engine_http,
@@ -149,6 +162,7 @@ async def _run(config: Config, mode: Mode, results_dir: Path, reporter: RunRepor
             deployment=deployment,
             isolation=isolation,
             journal=journal,
+            others=others,
         )
         finished = False
         try:
@@ -288,6 +302,7 @@ async def _run_rounds(bench: _Bench, workload: Workload, files: RunFiles, kept: 
             changes=Changes.between(before, after),
             incidents=(*incidents, restless, *lost),
             lags=lags,
+            generators=[other.facts for other in bench.others if other.clock is not None],
             traffic=traffic,
             held_to_schedule=share.held_to_schedule,
             requests_before=len(kept.requests),
@@ -348,9 +363,10 @@ async def _send(bench: _Bench, share: Share, part: int, files: RunFiles) -> tupl
         files.add(record)
         bench.reporter.request_ended(record)
 
-    workers = choose_workers(bench.config.test.workers, share)
+    hosts = {other.host for other in bench.others}
+    workers = choose_workers(bench.config.test.workers, split(share, 1 + len(hosts))[0])
     async with bench.servers.sample_store() as store:
-        lags = await send_round(bench.client, share, workers=workers, on_record=keep)
+        lags = await send_round(bench.client, share, workers=workers, on_record=keep, others=bench.others)
     samples = store.since(min(lag.began_s for lag in lags))
     return lags, Traffic(**asdict(samples)) if samples else None
 

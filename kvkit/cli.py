@@ -14,6 +14,7 @@ from kvkit.commands.doctor import doctor
 from kvkit.commands.emulate import emulate
 from kvkit.commands.export import export
 from kvkit.commands.gate import gate
+from kvkit.commands.generate import generate
 from kvkit.commands.history import history
 from kvkit.commands.init import init
 from kvkit.commands.preflight import preflight
@@ -36,6 +37,7 @@ app = cyclopts.App(
 )
 for command in (
     run,
+    generate,
     prove,
     compare,
     history,

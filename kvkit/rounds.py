@@ -11,7 +11,7 @@ from kvkit.observe import lmcache, vllm
 from kvkit.observe.servers import Changes
 from kvkit.observe.traffic import store_traffic
 from kvkit.observe.validity import RoundFacts, judge
-from kvkit.results.stats import Counters, RoundSummary, TokensBySource, Traffic
+from kvkit.results.stats import Counters, GeneratorClock, RoundSummary, TokensBySource, Traffic
 from kvkit.results.summary import summarise_round
 from kvkit.results.tally import Tally
 from kvkit.workload import Workload
@@ -30,6 +30,8 @@ class RoundSeen:
     """What went wrong around it, if something did."""
     lags: Sequence[LoopLag]
     """Of the event loops that sent the requests; empty where nothing was left to send."""
+    generators: Sequence[GeneratorClock]
+    """Processes on other hosts that sent a share of them."""
     traffic: Traffic | None
     """The store's, looked at while they were sent."""
     held_to_schedule: bool
@@ -63,7 +65,9 @@ def summarise(seen: RoundSeen, config: Config, workload: Workload, *, part: Tall
         valid=verdict.valid,
         invalid_reasons=verdict.reasons,
         max_failed_ratio=config.test.max_failed_ratio,
-        client=summarise_lag(seen.lags, part, held_to_schedule=seen.held_to_schedule) if seen.lags else None,
+        client=summarise_lag(seen.lags, part, held_to_schedule=seen.held_to_schedule, generators=seen.generators)
+        if seen.lags
+        else None,
         traffic=seen.traffic,
         ideal_hit_ratio=workload.ideal_hit_ratio_of(seen.number),
         open_loop=config.load.process != "closed",

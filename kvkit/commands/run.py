@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from kvkit.commands.parameters import Flag, Many
+from kvkit.commands.parameters import Flag, Many, PlaceError, generators_key, place
 from kvkit.ending import Ending, refuse
+
+if TYPE_CHECKING:
+    from kvkit.load.generators import Lead
 
 
 def run(
@@ -26,6 +29,8 @@ def run(
     burstiness: float | None = None,
     sweep: str | None = None,
     resume: Annotated[bool, Flag] = False,
+    generators: Annotated[list[str] | None, Many] = None,
+    listen: str | None = None,
 ) -> Ending:
     """Send the scenarios to the service in one mode and keep what was seen.
 
@@ -65,6 +70,10 @@ def run(
         concurrency=1,2,4 or rate=0.5,1,2: one run a level, until the service is saturated.
     resume
         Finish the newest run of this mode that was cut off in the results folder.
+    generators
+        Names of other load generators, which send a share of each round; `kvkit generate` runs on them.
+    listen
+        HOST:PORT to which they connect. KVKIT_GENERATORS_KEY holds the key that they have to know.
     """
     from kvkit.config import ConfigError
     from kvkit.config_file import load_config
@@ -83,18 +92,33 @@ def run(
     }
     flags = {key: flag for key, flag in given.items() if flag[1] is not None}
     if sweep is not None:
-        if resume:
-            return refuse("--resume: finishes one run, and --sweep makes several: give one of them")
+        if resume or generators or listen:
+            return refuse(
+                "--sweep: makes several runs, each from its beginning and by one load generator: leave out --resume, "
+                "--generators and --listen"
+            )
         return _sweep(sweep, config, flags, mode, results_dir)
     try:
         loaded = load_config(config, flags=flags)
-    except ConfigError as error:
+        lead = _lead(generators or [], listen)
+    except (ConfigError, PlaceError) as error:
         return refuse(str(error))
 
     from kvkit import bench
     from kvkit.report.terminal import reporter
 
-    return bench.run(loaded, mode=mode, results_dir=results_dir, reporter=reporter(), resume=resume)
+    return bench.run(loaded, mode=mode, results_dir=results_dir, reporter=reporter(), resume=resume, lead=lead)
+
+
+def _lead(generators: list[str], listen: str | None) -> Lead | None:
+    """Raises PlaceError: one of the two is missing, or wrong."""
+    from kvkit.load.generators import Lead
+
+    if not generators and not listen:
+        return None
+    if not generators or not listen:
+        raise PlaceError("--generators and --listen: each wants the other")
+    return Lead(*place(listen, "--listen"), names=tuple(generators), key=generators_key())
 
 
 def _sweep(

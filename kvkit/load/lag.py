@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from kvkit.results.stats import ClientLag, LoopDelay, ScheduleLag
+from kvkit.results.stats import ClientLag, GeneratorClock, LoopDelay, ScheduleLag
 from kvkit.results.tally import Tally
 from kvkit.results.values import Values
 
@@ -79,7 +79,9 @@ class LoopWatch:
             self._due_s += TICK_S
 
 
-def summarise_lag(lags: Sequence[LoopLag], tally: Tally, *, held_to_schedule: bool) -> ClientLag:
+def summarise_lag(
+    lags: Sequence[LoopLag], tally: Tally, *, held_to_schedule: bool, generators: Sequence[GeneratorClock] = ()
+) -> ClientLag:
     """What the event loops of all workers and the records of a round say about the client that made them.
 
     Raises:
@@ -103,4 +105,5 @@ def summarise_lag(lags: Sequence[LoopLag], tally: Tally, *, held_to_schedule: bo
             p99=waits_ms.percentile(99) if len(waits_ms) >= REQUESTS_FOR_P99 else None,
         ),
         events_per_s=tally.events / duration_s if duration_s else None,
+        generators=tuple(generators),
     )

@@ -18,7 +18,7 @@ from math import ceil, inf
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Literal
+from typing import Literal, Protocol
 
 import uvloop
 
@@ -38,6 +38,9 @@ modes get as many workers."""
 _START_AHEAD_S = 0.1
 """From telling the workers when the round begins to its beginning."""
 
+_START_AHEAD_OF_HOSTS_S = 0.5
+"""The same, where some of them are on other hosts."""
+
 _READY_WITHIN_S = 120.0
 """Starting Python and encoding what is sent first takes a second on an idle machine."""
 
@@ -51,11 +54,16 @@ class WorkerError(Exception):
 
 def choose_workers(asked: int | Literal["auto"], share: Share) -> int:
     """How many processes send a round: what was asked for, but no more than there are requests to send side by side."""
-    streams = min(share.concurrency or len(share.requests), len(_chains(share.requests)))
+    streams = _side_by_side(share)
     if asked != "auto":
         return min(asked, streams)
     events_per_s = min(streams * EVENTS_PER_S_AND_STREAM, _arriving_events_per_s(share))
     return min(ceil(events_per_s / EVENTS_PER_S_AND_WORKER), len(os.sched_getaffinity(0)), streams)
+
+
+def _side_by_side(share: Share) -> int:
+    """The most requests that can be in flight at once."""
+    return min(share.concurrency or len(share.requests), len(_chains(share.requests)))
 
 
 def _arriving_events_per_s(share: Share) -> float:
@@ -65,7 +73,12 @@ def _arriving_events_per_s(share: Share) -> float:
 
 
 async def send_round(
-    client: ChatClient, share: Share, *, workers: int, on_record: Callable[[Record], None]
+    client: ChatClient,
+    share: Share,
+    *,
+    workers: int,
+    on_record: Callable[[Record], None],
+    others: Sequence[Sender] = (),
 ) -> tuple[LoopLag, ...]:
     """Send a round from this process, or from `workers` others where they are more than one.
 
@@ -74,6 +87,7 @@ async def send_round(
         share: the whole round.
         workers: at most as many as `choose_workers` says.
         on_record: gets each record soon after its request has ended, in this process. What it raises ends the round.
+        others: processes on other hosts, which send a part of it, too.
 
     Returns:
         What was seen of each worker's event loop.
@@ -82,14 +96,15 @@ async def send_round(
         WorkerError: a worker died.
         Exception: whatever `on_record` raised.
     """
-    if workers == 1:
+    if workers == 1 and not others:
         return (await send_share(client, share, on_record=on_record),)
-    shares = split(share, workers)
     with ExitStack() as running:
         started = [running.enter_context(_started(number, workers)) for number in range(1, workers + 1)]
         running.callback(_end, started)
+        ahead_s = _START_AHEAD_OF_HOSTS_S if others else _START_AHEAD_S
+        senders = [*started, *others][: _side_by_side(share)]
         try:
-            return await _together(started, client.settings, shares, on_record)
+            return await _together(senders, client.settings, split(share, len(senders)), on_record, ahead_s)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
@@ -124,22 +139,54 @@ def _chains(requests: Sequence[Request]) -> list[list[int]]:
     return chains
 
 
-@dataclass(frozen=True, slots=True)
+class Sender(Protocol):
+    """A process that sends a share of a round. Each of its methods may raise WorkerError: it is gone."""
+
+    name: str
+
+    def give(self, settings: ChatSettings, share: Share) -> None:
+        """Let it prepare what it will send."""
+
+    async def ready(self) -> None:
+        """Wait until it is prepared."""
+
+    def begin(self, at_s: float) -> None:
+        """Let it begin at this instant of this process's monotonic clock."""
+
+    async def next(self) -> Record | LoopLag:
+        """The next record; what was seen of its event loop, when it has sent everything."""
+
+
+@dataclass(slots=True)
 class _Worker:
     name: str
     process: SpawnProcess
     pipe: Connection
 
-    def send(self, message: object) -> None:
+    def give(self, settings: ChatSettings, share: Share) -> None:
+        self._send((settings, share))  # over the pipe: the API key is in no argument and no environment
+
+    async def ready(self) -> None:
+        await self._receive()
+
+    def begin(self, at_s: float) -> None:
+        self._send(at_s)  # all processes of a machine share the clock
+
+    async def next(self) -> Record | LoopLag:
+        message = await self._receive()
+        assert isinstance(message, Record | LoopLag)
+        return message
+
+    def _send(self, message: object) -> None:
         try:
             self.pipe.send(message)
         except ConnectionError:
             raise self._death() from None
 
-    async def receive(self) -> object:
+    async def _receive(self) -> object:
         try:
             while not self.pipe.poll():
-                await _readable(self.pipe)
+                await readable(self.pipe)
             return self.pipe.recv()
         except (EOFError, ConnectionError):
             raise self._death() from None
@@ -157,7 +204,8 @@ class _Worker:
         )
 
 
-async def _readable(pipe: Connection) -> None:
+async def readable(pipe: Connection) -> None:
+    """Wait until something can be read, or the other end is gone."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(pipe.fileno(), ready.set)
@@ -168,30 +216,33 @@ async def _readable(pipe: Connection) -> None:
 
 
 async def _together(
-    workers: Sequence[_Worker], settings: ChatSettings, shares: Sequence[Share], on_record: Callable[[Record], None]
+    senders: Sequence[Sender],
+    settings: ChatSettings,
+    shares: Sequence[Share],
+    on_record: Callable[[Record], None],
+    ahead_s: float,
 ) -> tuple[LoopLag, ...]:
-    for worker, share in zip(workers, shares, strict=True):
-        worker.send((settings, share))  # over the pipe: the API key is in no argument and no environment
-    for worker in workers:
+    for sender, share in zip(senders, shares, strict=True):
+        sender.give(settings, share)
+    for sender in senders:
         try:
             async with asyncio.timeout(_READY_WITHIN_S):
-                await worker.receive()
+                await sender.ready()
         except TimeoutError:
             raise WorkerError(
-                f"{worker.name} was not ready within {_READY_WITHIN_S:g} s; nothing of this round was sent: is the "
+                f"{sender.name} was not ready within {_READY_WITHIN_S:g} s; nothing of this round was sent: is the "
                 "machine out of memory or stopped? --workers 1 does without worker processes"
             ) from None
-    begin_s = time.monotonic() + _START_AHEAD_S
-    for worker in workers:
-        worker.send(begin_s)
+    begin_s = time.monotonic() + ahead_s
+    for sender in senders:
+        sender.begin(begin_s)
     async with asyncio.TaskGroup() as tasks:
-        collecting = [tasks.create_task(_collect(worker, on_record)) for worker in workers]
+        collecting = [tasks.create_task(_collect(sender, on_record)) for sender in senders]
     return tuple(task.result() for task in collecting)
 
 
-async def _collect(worker: _Worker, on_record: Callable[[Record], None]) -> LoopLag:
-    while not isinstance(message := await worker.receive(), LoopLag):
-        assert isinstance(message, Record)
+async def _collect(sender: Sender, on_record: Callable[[Record], None]) -> LoopLag:
+    while not isinstance(message := await sender.next(), LoopLag):
         on_record(message)
     return message
 

@@ -141,6 +141,16 @@ class ScheduleLag(_Part):
     """`null` with fewer than 100 requests, where a single hiccup would be it."""
 
 
+class GeneratorClock(_Part):
+    """How the clock of another load generator stood to the clock of the one that led the run, before a round."""
+
+    name: str
+    wall_offset_ms: float
+    """By how much its time of day was ahead. Nothing was sent by it: each round begins at one instant of all clocks."""
+    uncertainty_ms: float
+    """Half of the fastest round trip: so far may the beginnings of a round lie apart."""
+
+
 class ClientLag(_Part):
     """Did the load generator keep up? Where it did not, latencies hold its own delays and the round is invalid."""
 
@@ -155,6 +165,8 @@ class ClientLag(_Part):
     schedule_lag_ms: ScheduleLag
     events_per_s: float | None
     """Token events of all requests over the time from the first start to the last token event."""
+    generators: tuple[GeneratorClock, ...] = ()
+    """Processes on other hosts, which are among the workers."""
 
 
 class Traffic(_Part):
