@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,6 +66,8 @@ CONNECTORS: dict[str, Connector] = {"with-cache": "mooncake-store", "baseline": 
 ENGINES = {"http://127.0.0.1:8000/metrics", "http://10.0.0.1:8000/metrics"}
 STORES = {"http://10.0.0.9:9003/metrics"}
 
+LISTENING = "127.0.0.1:27100"
+
 VARIABLES = DOCS / "reference" / "variables.md"
 
 
@@ -75,15 +79,19 @@ class Reader:
 
     def __init__(self, folder: Path, session: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
+        self._session = session
         self._service = session.enter_context(ExitStack())
         self._port, self._rpc, self._metadata, self._metrics = free_ports(4)
+        (self._listening,) = free_ports(1)
         addresses = {
             "KVKIT_OPENAI_API__BASE_URL": f"http://127.0.0.1:{self._port}/v1",
             "KVKIT_MOONCAKE__MASTER_PORT": str(self._rpc),
             "KVKIT_MOONCAKE__METADATA_PORT": str(self._metadata),
             "KVKIT_MOONCAKE__METRICS_PORT": str(self._metrics),
         }
-        for variable, value in (SMALL | addresses | {"HOME": str(folder), "SHELL": "/bin/bash"}).items():
+        for variable, value in (
+            SMALL | addresses | {"HOME": str(folder), "SHELL": "/bin/bash", "KVKIT_GENERATORS_KEY": "sesame"}
+        ).items():
             monkeypatch.setenv(variable, value)
         monkeypatch.chdir(folder)
         monkeypatch.setattr("kvkit.emulator.serve", self._serve, raising=False)
@@ -114,6 +122,8 @@ class Reader:
         arguments = [self._here(word) for word in _without_redirection(words)]
         if arguments[0] == "cycle":
             return _parsed(arguments)
+        if arguments[0] == "generate":
+            return self._beside(arguments)
         if arguments[0] == "run":
             arguments += [] if "--scenarios" in arguments else ["--scenarios", ONE_SCENARIO]
             self._serve(replace(self._settings, connector=CONNECTORS[arguments[arguments.index("--mode") + 1]]))
@@ -124,8 +134,18 @@ class Reader:
         allowed = JUDGES.get(arguments[0], {0})
         return "" if ended in allowed else f"exit code {ended}, wanted {' or '.join(map(str, sorted(allowed)))}"
 
+    def _beside(self, arguments: list[str]) -> str:
+        """Another load generator: it waits for the run that comes next."""
+        command = [str(Path(sys.executable).with_name("kvkit")), *arguments, "--workers", "1"]
+        other = subprocess.Popen(command, start_new_session=True)
+        self._session.callback(other.wait)
+        self._session.callback(os.killpg, other.pid, signal.SIGKILL)
+        return ""
+
     def _here(self, word: str) -> str:
         """With the servers of this machine in the place of the page's."""
+        if word == LISTENING:
+            return f"127.0.0.1:{self._listening}"
         if word in ENGINES:
             return f"http://127.0.0.1:{self._port}/metrics"
         if word in STORES:

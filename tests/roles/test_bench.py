@@ -199,13 +199,3 @@ def test_a_wrong_setting_is_named(bench: Bench, setting: str, message: str) -> N
     played = bench.play("--extra-vars", setting)
     assert played.exit_code == 2
     assert message in played.text
-
-
-def test_two_load_generators_are_refused(tmp_path: Path) -> None:
-    two = make_bench(tmp_path)
-    inventory = json.loads((tmp_path / "hosts.json").read_text())
-    inventory["all"]["children"]["loadgen"]["hosts"] = {"here": {}, "there": {}}
-    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
-    played = two.play()
-    assert played.exit_code == 2
-    assert "two load generators would send the same prompts" in played.text
