@@ -20,9 +20,9 @@ def one_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 @pytest.fixture(scope="package")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A store, two engines that share it over the network, a load generator: a provisioned host each."""
-    for hosts in made_hosts(tmp_path_factory.mktemp("fleet"), "store", "gpu1", "gpu2", "client"):
-        groups = {"mooncake_master": ["store"], "vllm": ["gpu1", "gpu2"], "loadgen": ["client"]}
+    """A store, two engines that share it over the network, two load generators: a provisioned host each."""
+    for hosts in made_hosts(tmp_path_factory.mktemp("fleet"), "store", "gpu1", "gpu2", "client1", "client2"):
+        groups = {"mooncake_master": ["store"], "vllm": ["gpu1", "gpu2"], "loadgen": ["client1", "client2"]}
         deployed = deployment(hosts, groups)
         provisioned = deployed.play("provision")
         assert provisioned.exit_code == 0, provisioned.output

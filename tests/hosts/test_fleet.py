@@ -1,4 +1,4 @@
-"""Store, engines and load generator on hosts of their own: the full cycle, and what an engine gets of the other."""
+"""Store, engines and load generators on hosts of their own: the full cycle, and what an engine gets of the other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cycle(fleet: Deployment) -> Played:
     return played
 
 
-def test_a_cycle_on_four_hosts_ends_in_a_report(cycle: Played, fleet: Deployment) -> None:
+def test_a_cycle_on_five_hosts_ends_in_a_report(cycle: Played, fleet: Deployment) -> None:
     (report,) = fleet.results.glob("*/comparison.html")
     assert "PROVEN" in report.read_text()
 

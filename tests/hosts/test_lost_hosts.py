@@ -50,7 +50,7 @@ class Measuring:
         self.played: Played | None = None
         self._thread = threading.Thread(target=self._play, args=[fleet])
         self._thread.start()
-        until(lambda: self.is_over or "kvkit run" in fleet.cluster["client"].run("ps", "-eo", "args"))
+        until(lambda: self.is_over or "kvkit run" in fleet.cluster["client1"].run("ps", "-eo", "args"))
         assert not self.is_over, self.played
 
     def _play(self, fleet: Deployment) -> None:
