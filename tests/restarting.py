@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from kvkit.emulator import Addresses, running
+from tests.benching import FAST, in_thread
 from tests.ports import free_ports
-from tests.test_bench import FAST, in_thread
 
 CALL = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], b'')"
 

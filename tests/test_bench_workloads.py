@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,9 @@ import pytest
 
 from kvkit.emulator import Addresses
 from kvkit.ending import Ending
-from kvkit.observe import quiet
-from tests.test_bench import config_for, emulated, kept, measure, plain_openai_server, served
+from tests.benching import config_for, emulated, kept, measure, plain_openai_server, served
+
+pytestmark = pytest.mark.usefixtures("short_polls")
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +21,6 @@ def with_cache() -> Iterator[Addresses]:
     """An engine with a store, shared by the tests: each sends prompts of its own seed."""
     with emulated() as addresses:
         yield addresses
-
-
-@pytest.fixture(autouse=True)
-def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvkit.observe.servers.wait_quiet", functools.partial(quiet.wait_quiet, poll_s=0.02))
 
 
 def test_requests_of_an_open_loop_start_at_their_arrivals_in_every_round(tmp_path: Path, with_cache: Addresses) -> None:

@@ -20,10 +20,10 @@ from kvkit.results.stats import RoundSummary
 from kvkit.results.store import open_run
 from kvkit.results.tally import Tally
 from kvkit.workload.request import Message, Request
+from tests.benching import Story, config_for, emulated
 from tests.results.making import STARTED, success
-from tests.test_bench import Story, _short_polls, config_for, emulated
 
-__all__ = ["_short_polls"]
+pytestmark = pytest.mark.usefixtures("short_polls")
 
 GAPS = (0.01,) * 100
 

@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from kvkit.ending import Ending
+from tests.benching import served
 from tests.load import chunks
-from tests.test_bench import served
 
 KEY = "sk-very-secret"
 ENDS_WITHIN_S = 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -13,13 +12,14 @@ import pytest
 from kvkit.config import Config
 from kvkit.emulator import Addresses
 from kvkit.ending import Ending
-from kvkit.observe import quiet
 from kvkit.observe.engine import EngineFacts
 from kvkit.observe.proof import ArmFacts, ArmName, Proof
 from kvkit.prove import run
 from kvkit.report.proof import proof_as_json, proof_reporter
+from tests.benching import config_for, emulated, plain_openai_server, served
 from tests.restarting import Deployment, deployed
-from tests.test_bench import config_for, emulated, plain_openai_server, served
+
+pytestmark = pytest.mark.usefixtures("short_polls")
 
 
 class Told:
@@ -50,11 +50,6 @@ class Told:
 
     def failed(self, message: str) -> None:
         self.failure = message
-
-
-@pytest.fixture(autouse=True)
-def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvkit.observe.servers.wait_quiet", functools.partial(quiet.wait_quiet, poll_s=0.02))
 
 
 @pytest.fixture(scope="module")

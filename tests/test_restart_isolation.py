@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,10 @@ from kvkit.bench import run
 from kvkit.config import ConfigError
 from kvkit.config_file import load_config
 from kvkit.ending import Ending
-from kvkit.observe import quiet
+from tests.benching import Story, config_for
 from tests.restarting import Deployment, deployed
-from tests.test_bench import Story, config_for
 
-
-@pytest.fixture(autouse=True)
-def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvkit.observe.servers.wait_quiet", functools.partial(quiet.wait_quiet, poll_s=0.02))
+pytestmark = pytest.mark.usefixtures("short_polls")
 
 
 @pytest.fixture

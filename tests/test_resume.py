@@ -24,9 +24,9 @@ from kvkit.results.record import Record
 from kvkit.results.stats import RunStats
 from kvkit.results.store import RunFiles
 from kvkit.results.unfinished import Journal, read_state
-from tests.test_bench import Story, _short_polls, config_for, emulated
+from tests.benching import Story, config_for, emulated
 
-__all__ = ["_short_polls"]
+pytestmark = pytest.mark.usefixtures("short_polls")
 
 REQUESTS = 4
 

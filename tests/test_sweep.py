@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +14,14 @@ from kvkit.config import Config, ConfigError
 from kvkit.config_file import load_config
 from kvkit.emulator.serving import Addresses
 from kvkit.ending import Ending
-from kvkit.observe import quiet
 from kvkit.results.reader import read_stats
 from kvkit.results.record import Record
 from kvkit.results.stats import RoundSummary, Throughput
 from kvkit.sweep import Level, LevelFigures, SweepError, plan, why_to_stop
+from tests.benching import Story, config_for, emulated
 from tests.results.making import failure, run_stats, success, summary, write_run
-from tests.test_bench import Story, config_for, emulated
+
+pytestmark = pytest.mark.usefixtures("short_polls")
 
 FILE = """\
 openai_api: {base_url: "http://h/v1"}
@@ -181,11 +181,6 @@ def test_a_levels_figures_come_from_its_last_round(tmp_path: Path, monkeypatch: 
     assert figures.offered_per_s == pytest.approx(3 / 1.04)
     assert figures.served_s == pytest.approx(2.08)
     assert figures.in_flight == 2
-
-
-@pytest.fixture(autouse=True)
-def _short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kvkit.observe.servers.wait_quiet", functools.partial(quiet.wait_quiet, poll_s=0.02))
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,10 @@ from kvkit import cli, watch
 from kvkit.config_file import load_config
 from kvkit.emulator import Connector, EmulatorSettings, running
 from kvkit.observe import quiet
+from tests.benching import in_thread
 from tests.docs.commands import Command
 from tests.docs.pages import DOCS
 from tests.ports import free_ports
-from tests.test_bench import in_thread
 from tests.test_cli import call
 from tests.test_resume import cut_off
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.benching import emulated
 from tests.playbooks import Played, play
 from tests.ports import free_ports
-from tests.test_bench import emulated
 
 pytestmark = pytest.mark.playbook
 
