@@ -19,6 +19,7 @@ from typing import Any
 
 from kvkit.load.sse import Event, EventReader
 from kvkit.results.record import ErrorKind, Record
+from kvkit.results.units import MOST
 from kvkit.workload.request import Request
 
 WORDS_KEPT = 300
@@ -226,13 +227,13 @@ def _take_choice(answer: Answer, choice: dict[str, Any], at_s: float) -> None:
 
 def _take_usage(answer: Answer, usage: dict[str, Any]) -> None:
     details = usage.get("prompt_tokens_details")
-    answer.prompt_tokens = _integer(usage.get("prompt_tokens"))
-    answer.completion_tokens = _integer(usage.get("completion_tokens"))
-    answer.cached_tokens = _integer(details.get("cached_tokens")) if isinstance(details, dict) else None
+    answer.prompt_tokens = _count(usage.get("prompt_tokens"))
+    answer.completion_tokens = _count(usage.get("completion_tokens"))
+    answer.cached_tokens = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
 
 
-def _integer(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST else None
 
 
 def _transport_failure(exchange: Exchange, answer: Answer) -> Failure | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -90,7 +91,7 @@ def parse(text: str, names: Names) -> Reading:
     started: float | None = None
     # Histogram buckets are most of a page, slow to parse, and none is read.
     lines = "\n".join(line for line in text.split("\n") if "_bucket{" not in line)
-    for family in text_string_to_metric_families(lines):
+    for family in _families(lines):
         for sample in family.samples:
             if sample.name == "process_start_time_seconds":
                 started = sample.value
@@ -101,6 +102,13 @@ def parse(text: str, names: Names) -> Reading:
             elif sample.name in names.states:
                 _add(states, sample.name, sample)
     return Reading(counters, levels, states, started)
+
+
+def _families(text: str) -> Iterator[Metric]:
+    try:
+        yield from text_string_to_metric_families(text)
+    except IndexError as error:  # prometheus_client 0.26 looks for the first letter of a label that has no name
+        raise ValueError("a label without a name") from error
 
 
 def change(before: Reading, after: Reading) -> Change:

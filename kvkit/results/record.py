@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
+from kvkit.results.units import Count, Seconds
+
 ErrorKind = Literal[
     "unreachable",  # no connection, or it was refused
     "timeout",  # no end within the request's time limit
@@ -38,26 +40,26 @@ class Record:
     round: int
     group: str
     """The document or session that the request shares a prefix with."""
-    scheduled_s: float
+    scheduled_s: Seconds
     """When the arrival process wanted it to start."""
-    start_s: float
+    start_s: Seconds
     """Just before the request's first byte was written."""
-    connect_s: float | None = None
+    connect_s: Seconds | None = None
     """Setting up its connection (name, TCP, TLS), which is before its start; `null` where there was one to reuse."""
-    ttft_s: float | None = None
+    ttft_s: Seconds | None = None
     """First token event minus start. The role chunk is not a token event."""
-    first_text_s: float | None = None
+    first_text_s: Seconds | None = None
     """First non-empty text minus start."""
-    e2e_s: float | None = None
+    e2e_s: Seconds | None = None
     """Last token event minus start."""
-    itl_s: tuple[float, ...] = ()
+    itl_s: tuple[Seconds, ...] = ()
     """Gaps between token events; one event may carry several tokens."""
-    expected_prompt_tokens: int | None = None
+    expected_prompt_tokens: Count | None = None
     """What the workload stated; `null` when it could not."""
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    cached_tokens: Count | None = None
     """`usage.prompt_tokens_details.cached_tokens`: device plus external, as the server tells it."""
-    completion_tokens: int | None = None
+    completion_tokens: Count | None = None
     finish_reason: str | None = None
     ok: bool = False
     error_kind: ErrorKind | None = None

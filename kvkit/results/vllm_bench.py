@@ -16,6 +16,7 @@ from kvkit.config import Isolation
 from kvkit.results.distribution import Distribution
 from kvkit.results.record import Record
 from kvkit.results.stats import Mode, RoundName, RoundSummary, RunStats, TokensBySource
+from kvkit.results.units import Count, Seconds
 
 _ALWAYS_THERE = frozenset({"date", "model_id", "num_prompts", "duration", "completed", "request_throughput"})
 """In every result file, whatever its version."""
@@ -35,34 +36,34 @@ class KvkitPart(BaseModel):
     invalid_reasons: list[str]
     fingerprint: str
     request_ids: list[str]
-    cached_tokens: list[int | None]
+    cached_tokens: list[Count | None]
 
 
 class Document(BaseModel):
     """What is read of a result object; its figures (`mean_ttft_ms`) are among the extra keys."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     date: str
     model_id: str | None
-    num_prompts: int
-    duration: float | None
-    completed: int
+    num_prompts: Count
+    duration: Seconds | None
+    completed: Count
     request_throughput: float | None
-    total_input_tokens: int
-    total_output_tokens: int
+    total_input_tokens: Count
+    total_output_tokens: Count
     output_throughput: float | None = None
     max_concurrency: int | None = None
     backend: str | None = None
     request_rate: float | str | None = None
     burstiness: float | None = None
-    input_lens: list[int | None] | None = None
-    output_lens: list[int | None] | None = None
-    ttfts: list[float | None] | None = None
-    itls: list[list[float]] | None = None
-    latencies: list[float | None] | None = None
-    start_times: list[float] | None = None
-    queue_times: list[float] | None = None
+    input_lens: list[Count | None] | None = None
+    output_lens: list[Count | None] | None = None
+    ttfts: list[Seconds | None] | None = None
+    itls: list[list[Seconds]] | None = None
+    latencies: list[Seconds | None] | None = None
+    start_times: list[Seconds] | None = None
+    queue_times: list[Seconds] | None = None
     errors: list[str] | None = None
     kvkit: KvkitPart | None = None
 

@@ -21,6 +21,8 @@ READY_WITHIN_S = 60
 """It takes two seconds; a machine that does much else may take ten times as long."""
 
 PARTS = {PROJECT, Path(sys.prefix)}
+LONGEST_INTERFACE = 15
+"""Linux allows no more letters (IFNAMSIZ with its end)."""
 SEEN_THERE = [part for part in PARTS if part.is_relative_to("/tmp") and not {*part.parents} & PARTS]
 """Of what this machine keeps below /tmp, a host sees nothing but these."""
 
@@ -142,7 +144,7 @@ def _make_files(host: Host, undo: ExitStack) -> None:
 
 
 def _make_network(host: Host, bridge: str, undo: ExitStack) -> None:
-    outside = f"{host.name}-0"
+    outside = f"{host.name}-0"[-LONGEST_INTERFACE:]
     _ip("netns", "add", host.name)
     undo.callback(_ip, "netns", "delete", host.name)
     _ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", host.name)

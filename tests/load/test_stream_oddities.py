@@ -228,6 +228,10 @@ BAD: dict[str, tuple[Sequence[bytes], Bad]] = {
         [role(), delta(content="a"), delta("stop", content="b"), DONE],
         Bad("no_usage", "no usage came, though stream_options.include_usage was set", itl_s=(1,)),
     ),
+    "usage that can not be": (
+        [role(), delta(content="a"), STOP, usage(completion=-1), DONE],
+        Bad("no_usage", "no usage came, though stream_options.include_usage was set"),
+    ),
     "no finish_reason": (
         [role(), delta(content="a"), COUNTS, DONE],
         Bad("no_finish_reason", "no chunk had a finish_reason"),

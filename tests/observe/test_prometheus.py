@@ -79,7 +79,9 @@ def test_a_sample_that_is_no_number_was_not_told() -> None:
     assert parse("# TYPE a counter\na_total NaN\n", Names(("a_total",), ())).counters == {}
 
 
-@pytest.mark.parametrize("text", ["<html><body>hello</body></html>", '{"detail": "Not Found"}', "Not Found"])
+@pytest.mark.parametrize(
+    "text", ["<html><body>hello</body></html>", '{"detail": "Not Found"}', "Not Found", 'a{="b"} 1']
+)
 def test_another_format_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse(text, vllm.NAMES)

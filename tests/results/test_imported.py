@@ -132,6 +132,7 @@ def test_another_concurrency_is_no_comparison(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (with_first("ttfts", "fast"), r"with_cache.json: key ttfts\.0: found \"fast\""),
+        (with_first("ttfts", float("inf")), r"key ttfts\.0: found Infinity"),
         (lambda document: document | {"itls": [[0.1]]}, "key itls: found 1 entries, input_lens has 4"),
         (lambda document: document | {"date": "today"}, "key date: found 'today', expected YYYYmmdd-HHMMSS"),
         (without("num_prompts"), "no JSON document|key schema is missing"),

@@ -97,6 +97,14 @@ def test_a_file_that_is_no_text_is_refused(kept: Path, tmp_path: Path) -> None:
         (lambda lines: [lines[0].replace('"start_s": 0.0, ', ""), lines[1]], ":1: key start_s is missing"),
         (lambda lines: [lines[0], lines[1].replace('"ok": true', '"ok": "yes"')], ':2: key ok: found "yes"'),
         (lambda lines: [lines[0], "", lines[1]], ":2: no JSON"),
+        (
+            lambda lines: [lines[0].replace('"start_s": 0.0', '"start_s": 1e999'), lines[1]],
+            ":1: key start_s: found Infinity",
+        ),
+        (
+            lambda lines: [lines[0].replace('_tokens": 1000', '_tokens": -1'), lines[1]],
+            ":1: key expected_prompt_tokens: found -1",
+        ),
     ],
 )
 def test_a_damaged_requests_file_is_refused(
