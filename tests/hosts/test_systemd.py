@@ -101,7 +101,7 @@ def served(provisioned: Provisioned, one_host: Deployment) -> Served:
         timers,
         answered_tokens,
         restored,
-        host.run("systemctl", "list-unit-files", "--no-legend", "'kvkit*'"),
+        host.run("systemctl", "list-units", "--no-legend", "'kvkit*'"),
         host.run("sh", "-c", "'ls /etc/systemd/system | grep kvkit || true'"),
         host.run("sh", "-c", "'pgrep --full --list-full \"kvkit emulate|emulated_vllm\" | grep -v pgrep || true'"),
     )
