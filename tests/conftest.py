@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from kvkit.observe import quiet
+from tests.real_stack import RealStack, installed
 
 PLANTED: dict[str, str] = {}
 HEALTHY: dict[str, str] = {}
@@ -38,3 +39,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def short_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers come to rest within moments: an emulated one needs no second to write its counters."""
     monkeypatch.setattr("kvkit.observe.servers.wait_quiet", functools.partial(quiet.wait_quiet, poll_s=0.02))
+
+
+@pytest.fixture(scope="session")
+def real_stack(tmp_path_factory: pytest.TempPathFactory) -> RealStack:
+    return installed(tmp_path_factory.mktemp("stack"))

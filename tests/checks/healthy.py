@@ -243,7 +243,7 @@ def mooncake_section(protocol: str = "rdma") -> dict[str, Any]:
             "put_s": 0.01,
             "get_s": 0.005,
             "same": True,
-            "protocol_used": protocol,
+            "queue_pairs": 2 if protocol == "rdma" else 0,
             "removed": True,
         },
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -163,15 +164,45 @@ WANTED = {
     "protocol": "tcp",
     "rdma_devices": "",
     "master": "127.0.0.1:1",
-    "metrics": "http://127.0.0.1:1",
 }
 
 
-def test_a_master_that_stops_to_answer_costs_no_key() -> None:
+def test_a_key_comes_back_and_goes() -> None:
     store = Store()
     told = canary.try_out(store, WANTED)
-    assert "query_key" in told["problem"]
-    assert (told["removed"], store.keys) == (True, {})
+    assert (told["problem"], told["same"], told["removed"], store.keys) == ("", True, True, {})
+
+
+QUEUE_PAIRS = (
+    '[{{"ifindex":0,"ifname":"rxe0","port":1,"lqpn":19,"rqpn":19,"type":"RC","state":"RTS","pid":{mine},"comm":"python"}},'
+    '{{"ifindex":0,"ifname":"rxe0","port":1,"lqpn":20,"rqpn":20,"type":"RC","state":"INIT","pid":{mine},"comm":"python"}},'
+    '{{"ifindex":0,"ifname":"rxe0","port":1,"lqpn":21,"rqpn":21,"type":"RC","state":"RTS","pid":1,"comm":"other"}},'
+    '{{"ifindex":0,"ifname":"rxe0","port":1,"lqpn":1,"type":"GSI","state":"RTS","sq-psn":0,"comm":"ib_core"}}]'
+)
+"""As `rdma` of iproute2 6.1 prints them, of two soft-RoCE hosts."""
+
+
+@pytest.fixture
+def device_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder in which commands are looked for, in a process that has opened an RDMA device."""
+    monkeypatch.setattr(canary, "open_files", lambda: ["/dev/infiniband/uverbs0"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def test_a_process_that_opened_no_device_has_no_queue_pair() -> None:
+    assert canary.queue_pairs() == 0
+
+
+def test_connected_queue_pairs_of_its_own_threads_are_counted(device_opened: Path) -> None:
+    rdma = device_opened / "rdma"
+    rdma.write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\ncat <<'END'\n{QUEUE_PAIRS.format(mine=os.getpid())}\nEND\n")
+    rdma.chmod(0o755)
+    assert canary.queue_pairs() == 1
+
+
+def test_without_the_command_they_are_not_known(device_opened: Path) -> None:
+    assert canary.queue_pairs() is None
 
 
 def test_a_key_that_stays_is_told_whatever_else_failed() -> None:

@@ -275,7 +275,7 @@ def other_bytes_come_back(facts: Facts) -> None:
 
 @fault("mooncake.canary.protocol")
 def tcp_where_rdma_was_asked_for(facts: Facts) -> None:
-    facts["mooncake"]["canary"]["protocol_used"] = "tcp"
+    facts["mooncake"]["canary"]["queue_pairs"] = 0
 
 
 @fault("mooncake.canary.bandwidth", "warn")

@@ -150,7 +150,7 @@ def test_whatever_a_server_says_is_judged(value: str, place: st.DataObject) -> N
     facts = healthy.facts("mooncake-store")
     name = place.draw(st.sampled_from(["health", "version", "metadata"]))
     facts["mooncake"][name] = {"status": place.draw(st.sampled_from([0, 200, 404])), "body": value, "error": value}
-    facts["mooncake"]["canary"] = {**facts["mooncake"]["canary"], "protocol_used": value, "problem": value}
+    facts["mooncake"]["canary"] = {**facts["mooncake"]["canary"], "queue_pairs": None, "problem": value}
     with bounded():
         for finding in judge(facts, healthy.target("mooncake-store")):
             assert "the check broke" not in finding.seen, finding

@@ -1,55 +1,16 @@
-"""The real stack, installed by the kit's own role, and a real Mooncake store for one module of tests."""
+"""A real Mooncake store for one module of tests."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.playbooks import PROJECT, play
-
-PINS = PROJECT / "roles/stack/files/constraints-stack.txt"
-
-
-@dataclass(frozen=True)
-class RealStack:
-    """The environment in which vLLM, LMCache and Mooncake are installed."""
-
-    bin: Path
-    directory: Path
-    """For what the tests write."""
-
-    @property
-    def python(self) -> str:
-        return str(self.bin / "python")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return os.environ | {
-            "PYTHONPATH": str(PROJECT),
-            "LMCACHE_TRACK_USAGE": "false",
-            "MC_STORE_CLIENT_SETUP_RETRIES": "1",
-        }
-
-
-@pytest.fixture(scope="session")
-def real_stack(tmp_path_factory: pytest.TempPathFactory) -> RealStack:
-    """Installs it where it is missing (minutes, 3.7 GB); later sessions find it in the user's cache folder."""
-    directory = tmp_path_factory.mktemp("stack")
-    state = {"KVKIT_STATE_DIR": str(directory / "state")}
-    played = play("provision", "inventory/rehearsal", environment=state, timeout_s=1800)
-    assert played.exit_code == 0, played.output
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = hashlib.sha256(PINS.read_text().rstrip("\n").encode()).hexdigest()[:12]
-    return RealStack(cache / f"kvkit/stack-{key}/venv/bin", directory)
+from tests.real_stack import RealStack
 
 
 class MooncakeStore:

@@ -18,7 +18,8 @@ import httpx
 
 from tests.cycle.deployment import abandoned_shared_memory
 from tests.ports import free_ports
-from tests.stack.conftest import MooncakeStore, RealStack
+from tests.real_stack import RealStack
+from tests.stack.conftest import MooncakeStore
 
 READY_WITHIN_S = 400
 MODEL = "tiny"

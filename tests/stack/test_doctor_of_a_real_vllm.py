@@ -13,7 +13,8 @@ import pytest
 
 from kvkit.doctor.logs import read
 from tests.cycle.deployment import abandoned_shared_memory
-from tests.stack.conftest import RealStack, free_port
+from tests.real_stack import RealStack
+from tests.stack.conftest import free_port
 
 pytestmark = pytest.mark.real
 

@@ -15,7 +15,7 @@ from kvkit.checks.host import Host
 from kvkit.checks.lmcache_schema import KEYS, NEWEST
 from kvkit.checks.target import Target
 from tests.checks.judging import findings
-from tests.stack.conftest import RealStack
+from tests.real_stack import RealStack
 
 pytestmark = pytest.mark.real
 

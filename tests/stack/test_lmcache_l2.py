@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.stack.conftest import MooncakeStore, RealStack
+from tests.real_stack import RealStack
+from tests.stack.conftest import MooncakeStore
 
 pytestmark = pytest.mark.real
 

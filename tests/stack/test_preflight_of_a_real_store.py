@@ -12,7 +12,8 @@ from kvkit.checks.host import Host
 from kvkit.checks.target import Target
 from tests.checks.judging import bad
 from tests.ports import free_ports
-from tests.stack.conftest import MooncakeStore, RealStack
+from tests.real_stack import RealStack
+from tests.stack.conftest import MooncakeStore
 
 pytestmark = pytest.mark.real
 

@@ -15,7 +15,8 @@ from kvkit.config import Config
 from kvkit.ending import Ending
 from kvkit.observe.proof import Proof
 from kvkit.prove import run
-from tests.stack.conftest import MooncakeStore, RealStack
+from tests.real_stack import RealStack
+from tests.stack.conftest import MooncakeStore
 from tests.stack.engines import MODEL, lmcache_server, restartable_vllm, vllm
 from tests.test_prove import Told
 

@@ -3,7 +3,7 @@
 {"health": {"status", "body"}, "metrics": {name: value}, "metrics_status", "metrics_error", "metrics_connected" (whether
 somebody took a call that got no answer), "metrics_head": the first lines of what answered, "metadata": {"status",
 "body"} or null, "segments": [name], "canary": null or {"problem", "key", "size", "put_s", "get_s", "same",
-"protocol_used", "removed"}}
+"queue_pairs", "removed"}}
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def gather(host: Host, target: Target) -> dict[str, Any]:
         told["segments"] = _segments(base, target)
         # Without a segment a put can only fail, and adds to the allocation failures that the next preflight reports.
         if told["metrics"].get("master_total_capacity_bytes") != 0:
-            told["canary"] = _canary(host, target, base)
+            told["canary"] = _canary(host, target)
     return told
 
 
@@ -63,7 +63,7 @@ def _segments(base: str, target: Target) -> list[str]:
     return [line.strip() for line in answer["body"].splitlines() if ":" in line] if answer["status"] == 200 else []
 
 
-def _canary(host: Host, target: Target, base: str) -> dict[str, Any] | None:
+def _canary(host: Host, target: Target) -> dict[str, Any] | None:
     if not (target.canary and target.stack_python and VLLM in target.parts) or target.engine == "emulated":
         return None
     key = f"kvkit_preflight_{uuid.uuid4().hex}"
@@ -76,7 +76,6 @@ def _canary(host: Host, target: Target, base: str) -> dict[str, Any] | None:
         "protocol": target.protocol,
         "rdma_devices": ",".join(target.rdma_devices),
         "master": f"{target.mooncake_host}:{target.mooncake_rpc_port}",
-        "metrics": base,
     }
     program = [target.stack_python, "-c", inspect.getsource(canary)]
     ran = host.run(program, CANARY_LIMIT_S, json.dumps(wanted))

@@ -197,21 +197,26 @@ def canary_roundtrip(mooncake: Any, target: Target) -> Iterator[Verdict]:
 
 @check(
     "mooncake.canary.protocol",
-    looks_at="What the master says carried the canary's key (`/query_key`, protocol_).",
+    looks_at="Whether the process that read the canary's key had connected RDMA queue pairs (`rdma resource show qp`).",
     why="Asked for rdma and finding no usable device, Mooncake takes TCP without an error; the segments still say "
-    "rdma.",
+    "rdma, and the master's `/query_key` says tcp in either case.",
     mend="Name the devices in mooncake_rdma_devices (the key that is read), mend what the rdma checks name, and "
     "export MC_FORCE_HCA=1 so that it fails instead.",
     needs=("mooncake",),
 )
 def canary_protocol(mooncake: Any, target: Target) -> Iterator[Verdict]:
-    used = (mooncake["canary"] or {}).get("protocol_used")
-    if not used:
+    canary = mooncake["canary"] or {}
+    if "queue_pairs" not in canary or target.protocol == "tcp":
         return
-    if used == target.protocol:
-        yield passed(used)
+    pairs = canary["queue_pairs"]
+    if pairs is None:
+        yield unknown("the kernel does not tell the canary's queue pairs", "Install iproute2 with its command `rdma`.")
+    elif pairs:
+        yield passed(f"{pairs} queue pairs")
     else:
-        yield failed(f"asked for {target.protocol}, got {used}", target.protocol, "")
+        yield failed(
+            f"asked for {target.protocol}, and no queue pair was connected: TCP carried it", target.protocol, ""
+        )
 
 
 @check(
