@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -142,3 +144,15 @@ def test_compare_writes_each_form_that_is_asked_for(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.splitlines()[-2:] == [f"Report: {output}" for output in outputs]
     assert call("compare", *stats, "--output", str(tmp_path / "c.pdf")) == 1
     assert "expected .md (Markdown) or .html" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_modules_are_read_ends_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "cyclopts.py").write_text("import time\nprint('reading', flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "kvkit", "history"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as kvkit:
+        assert kvkit.stdout is not None
+        assert kvkit.stdout.readline() == "reading\n"
+        kvkit.send_signal(signal.SIGINT)
+        _, told = kvkit.communicate(timeout=60)
+    assert (kvkit.returncode, told) == (3, "Interrupted.\n")
