@@ -64,12 +64,16 @@ def play(
 
 
 def play_cycle(
-    inventory: Path | str, *, variables: Mapping[str, Any], environment: Mapping[str, str], timeout_s: float
+    inventory: Path | str,
+    *options: str,
+    variables: Mapping[str, Any],
+    environment: Mapping[str, str],
+    timeout_s: float,
 ) -> Played:
     """Run `kvkit cycle`, as `play` does a playbook."""
     kvkit = str(Path(sys.executable).with_name("kvkit"))
-    options = [f"--inventory={inventory}", f"--extra-vars={json.dumps(dict(variables))}"]
-    return _run([kvkit, "cycle", *options], environment, timeout_s)
+    given = [f"--inventory={inventory}", f"--extra-vars={json.dumps(dict(variables))}"]
+    return _run([kvkit, "cycle", *given, *options], environment, timeout_s)
 
 
 def _run(command: list[str], environment: Mapping[str, str], timeout_s: float) -> Played:

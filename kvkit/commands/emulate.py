@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -19,5 +21,6 @@ def emulate(*, settings: Annotated[EmulatorSettings | None, Parameter(name="*")]
     """
     from kvkit.emulator import serve
 
-    serve(settings or EmulatorSettings())
+    asked = settings or EmulatorSettings()
+    serve(asked if asked.api_key else replace(asked, api_key=os.environ.get("VLLM_API_KEY") or None))
     return Ending.DONE

@@ -67,7 +67,9 @@ class EmulatorSettings:
     metadata_port: int = 8080
     """The store's port with `/metadata`, on the store's host."""
     api_key: str | None = None
-    """When set, paths under `/v1` answer 401 without `Authorization: Bearer <key>`."""
+    """When set, paths under `/v1` answer 401 without `Authorization: Bearer <key>`.
+
+    Else the environment's `VLLM_API_KEY` is taken, which other users do not see among the processes."""
     dev_mode: bool = True
     """Serves `/reset_prefix_cache` and `/server_info`, as vLLM does with `VLLM_SERVER_DEV_MODE=1`; else 404."""
 

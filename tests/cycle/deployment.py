@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ PORTS = (
 
 @dataclass(frozen=True)
 class Deployment:
-    inventory: str
+    inventory: Path
     folder: Path
     ports: dict[str, int]
 
@@ -37,17 +37,19 @@ class Deployment:
     def state(self) -> Path:
         return self.folder / "state"
 
-    def play(self, playbook: str, **variables: Any) -> Played:
-        return play(playbook, f"inventory/{self.inventory}", **self._isolated(variables))
+    environment: Mapping[str, str] = field(default_factory=dict)
 
-    def play_cycle(self, **variables: Any) -> Played:
+    def play(self, playbook: str, *options: str, **variables: Any) -> Played:
+        return play(playbook, self.inventory, *options, **self._isolated(variables))
+
+    def play_cycle(self, *options: str, **variables: Any) -> Played:
         """The playbook `site`, through `kvkit cycle`."""
-        return play_cycle(f"inventory/{self.inventory}", **self._isolated(variables))
+        return play_cycle(self.inventory, *options, **self._isolated(variables))
 
     def _isolated(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "variables": {**self.ports, "kv_results_dir": str(self.folder / "results"), **variables},
-            "environment": {"KVKIT_STATE_DIR": str(self.state)},
+            "environment": {"KVKIT_STATE_DIR": str(self.state), **self.environment},
             "timeout_s": 1800,
         }
 
@@ -109,8 +111,10 @@ class Deployment:
 
 
 @contextmanager
-def deployed(inventory: str, folder: Path) -> Iterator[Deployment]:
-    deployment = Deployment(inventory, folder, dict(zip(PORTS, free_ports(len(PORTS)), strict=True)))
+def deployed(inventory: str | Path, folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Deployment]:
+    """Of an inventory of the project, by its name, or of a file."""
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    deployment = Deployment(PROJECT / "inventory" / inventory, folder, ports, environment or {})
     try:
         yield deployment
     finally:

@@ -40,7 +40,9 @@ class Machine:
 
     def __init__(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="kvm"))
-        self.it = Deployment("local", folder, dict(zip(PORTS, unused_ports(len(PORTS)), strict=True)))
+        self.it = Deployment(
+            PROJECT / "inventory/local", folder, dict(zip(PORTS, unused_ports(len(PORTS)), strict=True))
+        )
         self.it.state.mkdir()
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(self.it.state)], check=False)
         if mounted.returncode:

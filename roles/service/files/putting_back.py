@@ -97,6 +97,8 @@ class Services:
             self._supervisorctl(*(("shutdown",) if last else ("update", name)), ok=(0, 1, 4))
         elif self._unit(name).exists():
             run(["systemctl", "stop", self._unit(name).name], limit_s=STOP_S)
+            # Else one that ended with an error stays in the list of what failed; 1: it did not.
+            run(["systemctl", "reset-failed", self._unit(name).name], ok=(0, 1))
             self._unit(name).unlink()
             run(["systemctl", "daemon-reload"])
         self.clear(name)
