@@ -6,28 +6,34 @@ import json
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from tests.hosts.host import CGROUPS, SSH_UNIT, Host, made
+from tests.hosts.login import Login
 
 PROGRAMS = {
     "ip": "iproute2",
+    "nft": "nftables",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "/usr/sbin/sshd": "openssh-server",
 }
 
 
+AnyHost = TypeVar("AnyHost", bound=Login)
+
+
 @dataclass(frozen=True)
-class Cluster:
-    hosts: dict[str, Host]
+class Cluster(Generic[AnyHost]):
+    hosts: Mapping[str, AnyHost]
     """By the name in the inventory."""
     folder: Path
 
-    def __getitem__(self, name: str) -> Host:
+    def __getitem__(self, name: str) -> AnyHost:
         return self.hosts[name]
 
     @property
@@ -65,21 +71,30 @@ def missing() -> str:
 
 
 @contextmanager
-def cluster(folder: Path, names: Sequence[str]) -> Iterator[Cluster]:
+def cluster(folder: Path, names: Sequence[str]) -> Iterator[Cluster[Host]]:
     """Hosts that have booted; nothing of them is left after the block."""
+    with switched_off(folder, names, made) as hosts:
+        for host in hosts.hosts.values():
+            host.boot()
+        yield hosts
+
+
+@contextmanager
+def switched_off(
+    folder: Path, names: Sequence[str], make: Callable[[str, str, str, Path], AbstractContextManager[AnyHost]]
+) -> Iterator[Cluster[AnyHost]]:
+    """Hosts at one bridge, each made of its name, its address, the bridge's name and the folder."""
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
     token = secrets.token_hex(2)
     with ExitStack() as undo:
         network = _bridge(f"kv{token}", undo)
         hosts = {
-            name: undo.enter_context(made(f"kv{token}-{name}", f"{network}.{number}", f"kv{token}", folder))
+            name: undo.enter_context(make(f"kv{token}-{name}", f"{network}.{number}", f"kv{token}", folder))
             for number, name in enumerate(names, 2)
         }
-        key = (folder / "host.pub").read_text()
-        (folder / "known_hosts").write_text("".join(f"{host.address} {key}" for host in hosts.values()))
-        for host in hosts.values():
-            host.boot()
+        key_of_all = (folder / "host.pub").read_text()
+        (folder / "known_hosts").write_text("".join(f"{host.address} {key_of_all}" for host in hosts.values()))
         made_here = Cluster(hosts, folder)
         undo.callback(_end_connections, made_here.control_paths)
         yield made_here

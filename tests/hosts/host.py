@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tests.hosts.login import Login
 from tests.playbooks import PROJECT
 
 BOOT = Path(__file__).with_name("boot.sh")
@@ -20,7 +22,7 @@ SSH_UNIT = Path("/lib/systemd/system/ssh.service")
 READY_WITHIN_S = 60
 """It takes two seconds; a machine that does much else may take ten times as long."""
 
-PARTS = {PROJECT, Path(sys.prefix)}
+PARTS = {PROJECT, Path(sys.prefix), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvkit"}
 LONGEST_INTERFACE = 15
 """Linux allows no more letters (IFNAMSIZ with its end)."""
 SEEN_THERE = [part for part in PARTS if part.is_relative_to("/tmp") and not {*part.parents} & PARTS]
@@ -28,18 +30,8 @@ SEEN_THERE = [part for part in PARTS if part.is_relative_to("/tmp") and not {*pa
 
 
 @dataclass
-class Host:
-    name: str
-    """As it calls itself; unique on the machine, as its network namespace and its cgroup bear it, too."""
-    address: str
-    folder: Path
-    """Of this machine; holds its files, and the keys and the known hosts of whoever logs in."""
+class Host(Login):
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-
-    @property
-    def root(self) -> Path:
-        """Its files, as this machine sees them; but not what it mounts itself: /run, /tmp, /dev."""
-        return self.folder / self.name / "root"
 
     def boot(self) -> None:
         """Start it, and return when it can be logged into.
@@ -51,25 +43,15 @@ class Host:
             *("setpriv", "--pdeathsig", "KILL"),
             *("ip", "netns", "exec", self.name),
             *("unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--uts", "--ipc", "--cgroup"),
-            *("bash", str(BOOT), str(self.root), *map(str, SEEN_THERE)),
+            *("bash", str(BOOT), str(self.root), *map(str, filter(Path.exists, SEEN_THERE))),
         ]
         # In a cgroup of its own before the namespace is made: else the systemds of all hosts fight over one tree.
         enter = f'echo $$ > {CGROUPS / self.name}/cgroup.procs; exec "$@"'
-        with (self.folder / f"{self.name}.log").open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["bash", "-c", enter, "boot", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        self._await_login()
-
-    def _await_login(self) -> None:
-        end = time.monotonic() + READY_WITHIN_S
-        while (seen := self._try("systemctl", "is-system-running", "--wait")).stdout.strip() not in (
-            "running",
-            "degraded",
-        ):
-            told = (self.folder / f"{self.name}.log").read_text(errors="replace")
-            assert time.monotonic() < end, f"{self.name} does not come up: {seen.stdout}{seen.stderr}\n{told}"
-            time.sleep(0.1)
+        self.await_login(READY_WITHIN_S)
 
     def cut_power(self) -> None:
         """End all that runs on it at once. Its files stay."""
@@ -84,20 +66,29 @@ class Host:
     def set_link(self, state: Literal["up", "down"]) -> None:
         subprocess.run(["ip", "-n", self.name, "link", "set", "eth0", state], check=True)
 
-    def run(self, *argv: str) -> str:
-        """What a command on it prints.
+    @contextmanager
+    def hearing_nothing_of(self, address: str) -> Iterator[None]:
+        """Packets from there are dropped without a word, as by a firewall."""
+        filtered = (
+            f"table inet kvtest {{ chain in {{ type filter hook input priority 0; ip saddr {address} drop; }}; }}"
+        )
+        self._within("nft", filtered)
+        try:
+            yield
+        finally:
+            self._within("nft", "delete table inet kvtest")
 
-        Raises:
-            AssertionError: it fails, or the host cannot be reached.
-        """
-        ended = self._try(*argv)
-        assert ended.returncode == 0, f"{self.name}: {argv}: exit code {ended.returncode}: {ended.stderr}"
-        return ended.stdout
+    @contextmanager
+    def sending_at(self, rate: str) -> Iterator[None]:
+        """No faster than this, as `tc` writes it: `50mbit`."""
+        self._within("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "32kb", "latency", "1s")
+        try:
+            yield
+        finally:
+            self._within("tc", "qdisc", "delete", "dev", "eth0", "root")
 
-    def _try(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        options = [f"UserKnownHostsFile={self.folder / 'known_hosts'}", "BatchMode=yes", "ConnectTimeout=5"]
-        login = ["ssh", "-F", "none", "-i", str(self.folder / "user"), *(f"-o{one}" for one in options)]
-        return subprocess.run([*login, f"root@{self.address}", *argv], check=False, capture_output=True, text=True)
+    def _within(self, *command: str) -> None:
+        subprocess.run(["ip", "netns", "exec", self.name, *command], check=True)
 
 
 @contextmanager
@@ -105,7 +96,7 @@ def made(name: str, address: str, bridge: str, folder: Path) -> Iterator[Host]:
     """A host that is switched off, at this bridge; nothing of it is left after the block."""
     host = Host(name, address, folder)
     with ExitStack() as undo:
-        _make_files(host, undo)
+        make_files(host, undo)
         _make_network(host, bridge, undo)
         (CGROUPS / name).mkdir()
         undo.callback(_remove_cgroup, CGROUPS / name)
@@ -113,7 +104,8 @@ def made(name: str, address: str, bridge: str, folder: Path) -> Iterator[Host]:
         yield host
 
 
-def _make_files(host: Host, undo: ExitStack) -> None:
+def make_files(host: Login, undo: ExitStack) -> None:
+    """Those of this machine, with what makes them a host's own on top."""
     place = host.folder / host.name
     place.mkdir()
     # Not on the disk of the lower files, which would contain the upper ones.

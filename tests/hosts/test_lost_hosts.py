@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.hosts.deployment import STATE, Deployment
+from tests.hosts.host import Host
 from tests.playbooks import Played
 
 pytestmark = [pytest.mark.hosts, pytest.mark.cycle]
@@ -35,7 +36,7 @@ def until(what: Callable[[], Any]) -> None:
         time.sleep(0.2)
 
 
-def serve_by_hand(fleet: Deployment) -> None:
+def serve_by_hand(fleet: Deployment[Host]) -> None:
     """Both engines run without the cache, as if started so by the operator: the kit knows of no earlier change."""
     served = fleet.play("serve", kv_mode="baseline")
     assert served.exit_code == 0, served.output
@@ -46,14 +47,14 @@ def serve_by_hand(fleet: Deployment) -> None:
 class Measuring:
     """A cycle, up to where it measures with the cache."""
 
-    def __init__(self, fleet: Deployment) -> None:
+    def __init__(self, fleet: Deployment[Host]) -> None:
         self.played: Played | None = None
         self._thread = threading.Thread(target=self._play, args=[fleet])
         self._thread.start()
         until(lambda: self.is_over or "kvkit run" in fleet.cluster["client1"].run("ps", "-eo", "args"))
         assert not self.is_over, self.played
 
-    def _play(self, fleet: Deployment) -> None:
+    def _play(self, fleet: Deployment[Host]) -> None:
         self.played = fleet.play("site", **SHORT)
 
     @property
@@ -74,12 +75,12 @@ class Measuring:
         return self.played
 
 
-def has_put_itself_back(fleet: Deployment, name: str) -> bool:
+def has_put_itself_back(fleet: Deployment[Host], name: str) -> bool:
     told = fleet.cluster[name].run("sh", "-c", f"'cat {STATE}/put_back.json 2>/dev/null || echo null'")
     return json.loads(told) is not None
 
 
-def test_hosts_put_themselves_back_when_the_control_node_dies_and_one_is_rebooted(fleet: Deployment) -> None:
+def test_hosts_put_themselves_back_when_the_control_node_dies_and_one_is_rebooted(fleet: Deployment[Host]) -> None:
     serve_by_hand(fleet)
     measuring = Measuring(fleet)
     rebooted = fleet.cluster["gpu2"]
@@ -90,7 +91,7 @@ def test_hosts_put_themselves_back_when_the_control_node_dies_and_one_is_reboote
     assert [fleet.mode(name) for name in ENGINES] == ["baseline", "baseline"]
 
 
-def test_a_host_whose_link_is_down_puts_itself_back_and_the_others_are_put_back(fleet: Deployment) -> None:
+def test_a_host_whose_link_is_down_puts_itself_back_and_the_others_are_put_back(fleet: Deployment[Host]) -> None:
     serve_by_hand(fleet)
     measuring = Measuring(fleet)
     lost = fleet.cluster["gpu2"]

@@ -18,6 +18,16 @@ ASKED_TOKENS = 300
 """Which take the emulated engine three seconds."""
 
 
+def test_a_host_with_another_key_is_not_talked_to(one_host: Deployment[Host]) -> None:
+    another = one_host.cluster.folder / "another_key"
+    host = one_host.cluster["gpu1"]
+    another.write_text(f"{host.address} {(host.folder / 'user.pub').read_text()}")
+    checked = f"-F none -o UserKnownHostsFile={another} -o ControlPath=none"
+    played = one_host.play("preflight", ansible_ssh_common_args=checked)
+    assert played.exit_code != 0
+    assert "Host key verification failed" in played.text
+
+
 @dataclass(frozen=True)
 class Provisioned:
     checked: Played
@@ -27,7 +37,7 @@ class Provisioned:
 
 
 @pytest.fixture(scope="module")
-def provisioned(one_host: Deployment) -> Provisioned:
+def provisioned(one_host: Deployment[Host]) -> Provisioned:
     checked = one_host.play("provision", "--check", "--diff")
     left = one_host.cluster["gpu1"].run("sh", "-c", f"'ls -d {STATE} 2>/dev/null || true'")
     return Provisioned(checked, left, one_host.play("provision"), one_host.play("provision"))
@@ -82,7 +92,7 @@ def tokens_over_a_restart(host: Host) -> int:
 
 
 @pytest.fixture(scope="module")
-def served(provisioned: Provisioned, one_host: Deployment) -> Served:
+def served(provisioned: Provisioned, one_host: Deployment[Host]) -> Served:
     host = one_host.cluster["gpu1"]
     played = one_host.play("serve", kv_mode="with-cache", bench_prove=False)
     assert played.exit_code == 0, played.output
