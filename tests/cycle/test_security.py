@@ -35,7 +35,7 @@ SECRETS = {
     "ansible_become_password": f"{MARK}-become",
 }
 LOOKS_EVERY_S = 0.02
-CARELESS = f"sleep 0.2; : {MARK}"
+CARELESS = f"sleep 2; : {MARK}"
 """A process that tells a secret to everybody: it has to be seen."""
 
 MANAGED = {
