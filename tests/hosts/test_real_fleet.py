@@ -49,7 +49,7 @@ def real_fleet(real_stack: RealStack, tmp_path_factory: pytest.TempPathFactory) 
 class Served:
     proof: dict[str, Any]
     found: dict[str, dict[tuple[str, str], str]]
-    """By preflight, while the link of the second engine's host is slow."""
+    """By preflight, while the store's link is slow."""
     restored: Played
     left: dict[str, str]
 
@@ -62,7 +62,7 @@ def served(real_fleet: Deployment[Host]) -> Served:
     played = real_fleet.play("serve", kv_mode="with-cache", kv_cycle="real", timeout_s=1200)
     assert played.exit_code == 0, played.output
     (proof,) = (real_fleet.results / "real").glob("prove_*.json")
-    with real_fleet.cluster["gpu2"].sending_at("50mbit"):
+    with real_fleet.cluster["store"].sending_at("50mbit"):
         found = real_fleet.preflight()
     restored = real_fleet.play("restore")
     units = {
