@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,12 @@ SECRET = "sk-never-to-be-kept"
 PROGRAM = """
 import sys, time
 print("Round 1/2", flush=True)
+if "--unnoted" in sys.argv:
+    import psutil
+    module, watcher = psutil.Process().parents()[:2]
+    watcher.kill()  # which would note how the module ended
+    module.kill()
+    sys.exit()
 try:
     while "--long" in sys.argv:
         time.sleep(0.05)
@@ -59,7 +66,8 @@ SITE = """
           register: followed
           failed_when: false
         - name: It reached its end
-          ansible.builtin.assert: {quiet: true, that: followed.rc == 0, fail_msg: "it ended with {{ followed.rc }}"}
+          ansible.builtin.assert: {quiet: true, that: code == 0, fail_msg: "it ended with {{ code }}"}
+          vars: {code: "{{ followed.rc | default('no code: ' ~ followed.msg | default('')) }}"}
       rescue:
         - name: Note what broke the cycle off
           ansible.builtin.set_fact: {site_failure: it}
@@ -158,6 +166,17 @@ def test_an_interruption_ends_the_measurement_and_lets_the_playbook_restore(clon
     assert told[-1]["words"] == "Interrupted. The service is back in the mode in which it was found."
     assert (clone.folder / "restored").exists()
     assert list((clone.folder / "tmp").iterdir()) == []
+
+
+@pytest.mark.playbook
+def test_a_program_whose_end_ansible_could_not_note_is_not_waited_for(clone: Clone) -> None:
+    code, told = clone.end(clone.start(program="--unnoted"))
+    assert code == 3
+    (message,) = [each["message"] for each in told if each["event"] == "failed" and "ended" in each["message"]]
+    assert re.fullmatch(
+        r"it ended with no code: the program is gone without a note of its end; \d+ KiB left on /.*", message
+    )
+    assert (clone.folder / "restored").exists()
 
 
 def test_without_playbooks_it_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ Whoever runs the playbook sees them, `ansible-playbook` and `kvkit cycle` alike:
 
 The result is the task's own. Where the environment variable KVKIT_STOP_FILE names a file that comes to be on the
 control node, the program is interrupted (SIGINT) and followed to its end. A lost connection is tried again until the
-limit.
+limit. On a full disk Ansible cannot note how a job ended, and tells for ever that it runs: a program that is gone is
+not waited for.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ display = Display()
 
 GRACE_S = 60
 """Beyond the limit, at which Ansible kills the program on the host and notes that as its result."""
+
+GONE_S = 30
+"""How long a program may be gone before Ansible has noted its end; as long it may take to start."""
+
+LITTLE_KIB = 64
+"""Ansible's note of a job does not fit into less; a note of kvkit hardly."""
 
 MOST_AT_ONCE = 65536
 """Bytes of output that are read with one look."""
@@ -54,9 +61,11 @@ class ActionModule(ActionBase):
         self._host = (task_vars or {})["inventory_hostname"]
         self._output, self._offset = asked["output"], asked["offset"]
         self._stop_file, self._stopped = os.environ.get("KVKIT_STOP_FILE", ""), False
-        last_s = time.monotonic() + asked["limit_s"] + GRACE_S
+        last_s, self._seen_s = time.monotonic() + asked["limit_s"] + GRACE_S, time.monotonic()
         while True:
+            gone_s = 0.0
             try:
+                gone_s = self._gone_for_s(asked["pid_file"])
                 result = self._status(asked["job"], "status", task_vars)
                 self._show_new_lines()
                 if result["finished"]:
@@ -67,9 +76,31 @@ class ActionModule(ActionBase):
                 display.vv(f"{self._host}: {error}; trying again")
                 with suppress(Exception):
                     self._connection.reset()
+            if gone_s > GONE_S:
+                return {"failed": True, "msg": f"the program is gone without a note of its end; {self._room()}"}
             if time.monotonic() > last_s:
                 return {"failed": True, "msg": f"no end within {asked['limit_s']} s, and no contact since"}
             time.sleep(asked["poll_s"])
+
+    def _gone_for_s(self, pid_file: str) -> float:
+        """Zero while nothing is known of it; needs no room on the host's disk, as a module does."""
+        runs = True
+        try:
+            looked = self._low_level_execute_command(f"kill -0 $(cat {shlex.quote(pid_file)})", sudoable=True)
+            runs = looked["rc"] == 0
+        finally:
+            if runs:
+                self._seen_s = time.monotonic()
+        return time.monotonic() - self._seen_s
+
+    def _room(self) -> str:
+        """Whether the disk was the reason."""
+        asked = f"df -Pk {shlex.quote(os.path.dirname(self._output))} | tail -n 1"
+        with suppress(Exception):  # unreachable just now, or no df
+            *_, free_kib, _, mounted = self._low_level_execute_command(asked, sudoable=True)["stdout"].split(maxsplit=5)
+            said = "no space left" if int(free_kib) < LITTLE_KIB else f"{free_kib} KiB left"
+            return f"{said} on {mounted.strip()}"
+        return "how much space is left is not known"
 
     def _status(self, job: str, mode: str, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         task = self._task.copy()
