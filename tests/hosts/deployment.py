@@ -77,16 +77,13 @@ class Deployment(Generic[AnyHost]):
             playbook, self.inventory, *options, variables=variables, environment=environment, timeout_s=timeout_s
         )
 
-    def preflight(self, **variables: Any) -> dict[str, dict[tuple[str, str], str]]:
-        """By host: the status of each finding, by the check's id and its subject."""
-        played = self.play("preflight", preflight_fail_on="never", **variables)
+    def preflight(self, *, timeout_s: float = 600, **variables: Any) -> dict[str, Any]:
+        """What it writes: the findings of each of the `hosts`, and of the `fleet`."""
+        played = self.play("preflight", timeout_s=timeout_s, preflight_fail_on="never", **variables)
         assert played.exit_code == 0, played.output
         written = max(self.results.glob("preflight_*.json"), key=lambda path: path.stat().st_mtime_ns)
-        hosts = json.loads(written.read_text())["hosts"]
-        return {
-            host: {(finding["id"], finding["subject"]): finding["status"] for finding in findings}
-            for host, findings in hosts.items()
-        }
+        found: dict[str, Any] = json.loads(written.read_text())
+        return found
 
     def mode(self, host: str) -> str:
         """In which the engine of this host runs, as its own process tells."""
@@ -98,6 +95,11 @@ class Deployment(Generic[AnyHost]):
             if "--kv-transfer-config" in self.cluster[host].run("cat", f"/proc/{pid}/cmdline")
             else "baseline"
         )
+
+
+def statuses(findings: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Of each finding, by the check's id and its subject."""
+    return {(finding["id"], finding["subject"]): finding["status"] for finding in findings}
 
 
 def deployment(

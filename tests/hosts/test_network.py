@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hosts.deployment import Deployment
+from tests.hosts.deployment import Deployment, statuses
 from tests.hosts.host import Host
 
 pytestmark = [pytest.mark.hosts, pytest.mark.cycle]
@@ -18,8 +18,8 @@ def test_only_the_host_that_is_cut_off_from_the_store_is_said_to_be(fleet: Deplo
         found = fleet.preflight()
     filtered = {
         host
-        for host, findings in found.items()
-        for (id, _), status in findings.items()
+        for host, findings in found["hosts"].items()
+        for (id, _), status in statuses(findings).items()
         if (id, status) == ("network.port.filtered", "fail")
     }
     assert filtered == {"gpu2"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from tests.hosts.cluster import missing as missing_for_hosts
 from tests.hosts.cluster import switched_off
-from tests.hosts.deployment import Deployment, deployment
+from tests.hosts.deployment import Deployment, deployment, statuses
 from tests.rdma.virtual_machine import MTU, VirtualMachine, made, missing
 from tests.real_stack import RealStack
 
@@ -99,22 +98,6 @@ def start(machine: VirtualMachine, stack: RealStack, program: str, *options: str
     )
 
 
-def look(machines: Deployment[VirtualMachine], **changed: Any) -> dict[str, Any]:
-    """What preflight says: of each of the `hosts`, and of the `fleet`."""
-    for old in machines.results.glob("preflight_*.json"):
-        old.unlink()
-    played = machines.play("preflight", timeout_s=4 * SLOW_S, **changed)
-    written = list(machines.results.glob("preflight_*.json"))
-    assert written, played.output
-    found: dict[str, Any] = json.loads(written[0].read_text())
-    return found
-
-
-def statuses(findings: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
-    """By the check's id and its subject."""
-    return {(finding["id"], finding["subject"]): finding["status"] for finding in findings}
-
-
 def not_passed(findings: dict[tuple[str, str], str], *beginnings: str) -> dict[tuple[str, str], str]:
     """Of checks whose ids begin so."""
     bad = ("fail", "error", "warn")
@@ -123,7 +106,7 @@ def not_passed(findings: dict[tuple[str, str], str], *beginnings: str) -> dict[t
 
 @pytest.fixture(scope="module")
 def healthy(machines: Deployment[VirtualMachine]) -> dict[str, Any]:
-    return look(machines)
+    return machines.preflight(timeout_s=4 * SLOW_S)
 
 
 def test_devices_links_gids_and_mtus_are_as_they_should_be(healthy: dict[str, Any]) -> None:
@@ -148,7 +131,7 @@ def test_a_link_that_goes_down_is_named(machines: Deployment[VirtualMachine]) ->
     gpu1.run("ip", "link", "set", "rail1", "up")
     gpu1.run("rdma", "link", "add", "rxe1", "type", "rxe", "netdev", "rail1")
     gpu1.run("ip", "link", "set", "rail1", "down")
-    found = look(machines, mooncake_rdma_devices=f"{DEVICE},rxe1", preflight_canary=False)
+    found = machines.preflight(timeout_s=4 * SLOW_S, mooncake_rdma_devices=f"{DEVICE},rxe1", preflight_canary=False)
     gpu1.run("ip", "link", "delete", "rail1")
     down = not_passed(statuses(found["hosts"]["gpu1"]), "rdma.link.state")
     assert {subject for _, subject in down} == {"rxe1/1"}, down
@@ -158,6 +141,6 @@ def test_a_link_that_goes_down_is_named(machines: Deployment[VirtualMachine]) ->
 def test_ends_with_other_mtus_are_named(machines: Deployment[VirtualMachine]) -> None:
     gpu1 = machines.cluster["gpu1"]
     gpu1.run("ip", "link", "set", "eth0", "mtu", "1500")
-    found = look(machines, preflight_canary=False)
+    found = machines.preflight(timeout_s=4 * SLOW_S, preflight_canary=False)
     gpu1.run("ip", "link", "set", "eth0", "mtu", str(MTU))
     assert not_passed(statuses(found["fleet"]), "fleet.mtu.active"), found["fleet"]
