@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
-from tests.hosts.deployment import Deployment
+from tests.hosts.deployment import STATE, Deployment
 from tests.hosts.host import Host
 from tests.playbooks import Played
 
@@ -31,6 +32,18 @@ def test_nothing_of_a_cycle_is_left_on_any_host(cycle: Played, fleet: Deployment
         for name, host in fleet.cluster.hosts.items()
     }
     assert left == dict.fromkeys(fleet.cluster.hosts, "")
+
+
+def test_a_second_cycle_on_the_same_load_generator_is_refused(cycle: Played, fleet: Deployment[Host]) -> None:
+    client, guard = fleet.cluster["client2"], f"{STATE}/tools/guard.py"
+    client.run(sys.executable, guard, "hold", str(STATE), "--owner=other", "--told='the cycle of alice'", "--for=600")
+    try:
+        played = fleet.play("site", "--skip-tags=preflight,provision,report")
+    finally:
+        client.run(sys.executable, guard, "release", str(STATE), "--owner=other", "--forget")
+    assert played.exit_code != 0
+    assert "client2: it is held by the cycle of alice since" in played.text
+    assert [fleet.mode(name) for name in ("gpu1", "gpu2")] == ["stopped", "stopped"]
 
 
 def test_an_engine_finds_what_the_other_one_stored(cycle: Played, fleet: Deployment[Host]) -> None:

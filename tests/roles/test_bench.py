@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -186,6 +187,19 @@ def test_a_failure_is_explained_after_its_results_are_fetched(bench: Bench, code
     assert explained in played.text
     assert "the last line of kvkit" in played.text
     assert bench.seen(cycle=f"fails{code}")["command"] == "run"
+
+
+def test_a_load_generator_from_which_an_earlier_run_still_sends_is_not_used(valid: Played, bench: Bench) -> None:
+    still = "import time; time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", still, "kvkit", "run", "--config=elsewhere"]) as running:
+        try:
+            (bench.folder / "state/bench/kvkit.pid").write_text(f"{running.pid}\n")
+            played = bench.play(kv_cycle="second")
+        finally:
+            running.kill()
+    assert played.exit_code == 2
+    assert f"here: a kvkit of an earlier cycle still sends from here, process {running.pid}." in played.text
+    assert not (bench.folder / "results" / "second").exists()
 
 
 @pytest.mark.parametrize(
