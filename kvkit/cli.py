@@ -17,6 +17,7 @@ from kvkit.commands.gate import gate
 from kvkit.commands.generate import generate
 from kvkit.commands.history import history
 from kvkit.commands.init import init
+from kvkit.commands.power import power
 from kvkit.commands.preflight import preflight
 from kvkit.commands.prove import prove
 from kvkit.commands.rank import rank
@@ -40,6 +41,7 @@ for command in (
     generate,
     prove,
     compare,
+    power,
     history,
     gate,
     rank,

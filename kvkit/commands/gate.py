@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter, Token
-
-from kvkit.commands.parameters import Many
+from kvkit.commands.parameters import Many, Percent
 from kvkit.ending import Ending, refuse
 
 _ENDINGS = {
@@ -20,17 +16,9 @@ _ENDINGS = {
 }
 
 
-def _percent(_: type, tokens: Sequence[Token]) -> float:
-    (token,) = tokens
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", token.value)
-    if match is None or not float(match[1]):
-        raise ValueError(f"found {token.value!r}, expected a share above 0 with its sign, such as 5%")
-    return float(match[1])
-
-
 def gate(
     *,
-    max_ttft_regression: Annotated[float, Parameter(converter=_percent)],
+    max_ttft_regression: Annotated[float, Percent],
     stats: Annotated[list[str] | None, Many] = None,
     against: str = "last:10",
     results_dir: Path = Path("test_results"),

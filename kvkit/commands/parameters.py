@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 Many = Parameter(consume_multiple=True, negative=())
 """Several values after one flag: --scenarios A B."""
 
 Flag = Parameter(negative=())
 """A flag that is there or not: no --no-json beside --json."""
+
+
+def _percent(_: type, tokens: Sequence[Token]) -> float:
+    (token,) = tokens
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", token.value)
+    if match is None or not float(match[1]):
+        raise ValueError(f"found {token.value!r}, expected a share above 0 with its sign, such as 5%")
+    return float(match[1])
+
+
+Percent = Parameter(converter=_percent)
+"""With its sign: 5% is 5.0."""
 
 GENERATORS_KEY = "KVKIT_GENERATORS_KEY"
 

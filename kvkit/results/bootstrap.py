@@ -72,9 +72,9 @@ def estimate(baseline: Sequence[float], with_cache: Sequence[float], ratios: Seq
     plain percentile intervals of small samples are too narrow. Source: Hesterberg, "What Teachers Should Know About the
     Bootstrap" (2015), section 3.6; Efron & Tibshirani 1993, ch. 13.
 
-    Why this one: on skewed latencies with 20 to 100 pairs, `python benchmarks/interval_coverage.py` finds the true
-    value inside it in 95 to 99 of 100 measurements for medians and in 92 to 95 for means. BCa intervals (80 to 95 and
-    79 to 93) and plain percentiles (94 to 99 and 89 to 95) hold less.
+    Why this one: on skewed latencies with stragglers, 20 to 100 pairs, `python benchmarks/interval_coverage.py` finds
+    the true value inside it in 99 of 100 measurements for medians and in 90 to 96 for means. Plain percentiles (99, and
+    89 to 92) and BCa intervals (87 to 93, and 82 to 85) hold less.
     """
     n = len(baseline)
     times = np.asarray(baseline, dtype=float), np.asarray(with_cache, dtype=float)

@@ -63,7 +63,10 @@ def find_pairs(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -
         *(NotUsed(*each) for each in cut_off_scenarios(_folders(baseline_globs), "baseline")),
     ]
     try:
-        with_cache, baseline = _read(with_cache_globs, "with-cache"), _read(baseline_globs, "baseline")
+        with_cache, baseline = (
+            runs_by_scenario(with_cache_globs, "with-cache"),
+            runs_by_scenario(baseline_globs, "baseline"),
+        )
     except ResultsError as error:
         raise ResultsError("; ".join([str(error), *(f"{path}: {reason}" for path, reason in cut_off)])) from None
     shared = [scenario for scenario in with_cache if scenario in baseline]
@@ -84,8 +87,12 @@ def find_pairs(with_cache_globs: Sequence[str], baseline_globs: Sequence[str]) -
     )
 
 
-def _read(globs: Sequence[str], mode: Mode) -> dict[str, list[StatsFile]]:
-    """The runs of each scenario, oldest first."""
+def runs_by_scenario(globs: Sequence[str], mode: Mode) -> dict[str, list[StatsFile]]:
+    """The runs of each scenario, oldest first.
+
+    Raises:
+        ResultsError: a glob matches nothing, or a file cannot be read or has the other mode.
+    """
     found = [StatsFile(path, *run) for path in expand(globs) for run in read_runs(path, mode)]
     for path, stats, _ in found:
         if stats.mode != mode:

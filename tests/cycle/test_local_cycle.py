@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
@@ -149,3 +150,32 @@ def test_restore_stops_what_was_found_stopped(broken_off: Played, deployment: De
 
 def listeners(process: psutil.Process) -> list[psutil._ntuples.pconn]:
     return [connection for connection in process.net_connections("tcp") if connection.status == psutil.CONN_LISTEN]
+
+
+@pytest.fixture(scope="module")
+def interleaved(broken_off: Played, deployment: Deployment) -> Path:
+    """Results of a cycle of A B B A."""
+    played = deployment.play(
+        "site",
+        "--skip-tags=preflight,provision",
+        kv_cycle="interleaved",
+        bench_interleave=True,
+        bench_scenarios=["cold_start"],
+    )
+    assert played.exit_code == 0, played.output
+    return deployment.folder / "results" / "interleaved"
+
+
+def test_interleaved_modes_are_measured_there_and_back(interleaved: Path) -> None:
+    stats = [json.loads(file.read_text()) for file in interleaved.glob("*_stats_*.json")]
+    stats.sort(key=lambda run: run["provenance"]["started"])
+    assert [run["mode"] for run in stats] == ["with-cache", "baseline", "baseline", "with-cache"]
+    assert [run["valid"] for run in stats] == [True] * 4
+    first, second, third, fourth = (run["workload"]["fingerprint"] for run in stats)
+    assert (first, third) == (second, fourth)
+    assert first != third
+
+
+def test_the_comparison_is_over_both_halves(interleaved: Path) -> None:
+    report = (interleaved / "comparison.md").read_text()
+    assert "cold_start, run pair 2" in report

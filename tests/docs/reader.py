@@ -46,6 +46,7 @@ JUDGES = {
     "compare": {0, 2},
     "doctor": {0, 2},
     "gate": {0, 2, 3},
+    "power": {0, 3},
     "preflight": {0, 2, 3},
     "prove": {0, 2},
     "run": {0, 2},  # INVALID where this machine is too busy for a client's clock

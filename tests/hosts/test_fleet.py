@@ -27,11 +27,10 @@ def test_a_cycle_on_five_hosts_ends_in_a_report(cycle: Played, fleet: Deployment
 
 
 def test_nothing_of_a_cycle_is_left_on_any_host(cycle: Played, fleet: Deployment[Host]) -> None:
-    left = {
-        name: host.run("systemctl", "list-units", "--no-legend", "'kvkit*'")
-        for name, host in fleet.cluster.hosts.items()
-    }
-    assert left == dict.fromkeys(fleet.cluster.hosts, "")
+    hosts = fleet.cluster.hosts
+    left = {name: host.run("systemctl", "list-units", "--no-legend", "'kvkit*'") for name, host in hosts.items()}
+    why = [host.run("journalctl", "--no-pager", "--unit='kvkit*'") for name, host in hosts.items() if left[name]]
+    assert left == dict.fromkeys(hosts, ""), "\n".join(why)
 
 
 def test_a_second_cycle_on_the_same_load_generator_is_refused(cycle: Played, fleet: Deployment[Host]) -> None:

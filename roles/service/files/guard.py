@@ -262,12 +262,9 @@ def start_timer(settings: dict[str, Any], state: Path) -> None:
 def end_timer(settings: dict[str, Any]) -> None:
     if not has_timer(settings):
         return
-    subprocess.run(  # noqa: S603
-        ["systemctl", "disable", "--quiet", "--now", f"{TIMER}.timer"],  # noqa: S607
-        check=False,
-        timeout=60,
-        capture_output=True,
-    )
+    # A look that failed was followed by others; else it stays in the list of what failed.
+    for command in (["disable", "--quiet", "--now", f"{TIMER}.timer"], ["reset-failed", f"{TIMER}.service"]):
+        subprocess.run(["systemctl", *command], check=False, timeout=60, capture_output=True)  # noqa: S603, S607
     for ending in ("timer", "service"):
         Path(settings["systemd_dir"], f"{TIMER}.{ending}").unlink(missing_ok=True)
 
