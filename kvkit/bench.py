@@ -373,7 +373,7 @@ async def _send(bench: _Bench, share: Share, part: int, files: RunFiles) -> tupl
 
 async def _count(bench: _Bench, files: RunFiles, size: int) -> Tally:
     """Count the records that were added after the file had this size. Ctrl-C is heard meanwhile."""
-    tally = Tally(bench.results_dir)
+    tally = Tally(bench.results_dir, bench.config.objectives.stated)
     for number, record in enumerate(files.since(size)):
         tally.add(record)
         if number % 1000 == 0:

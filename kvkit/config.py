@@ -248,6 +248,21 @@ class Load(Section):
         return self
 
 
+class Objectives(Section):
+    """What the times of a good request must not exceed, in milliseconds; without any, no goodput is told."""
+
+    ttft_ms: float | None = Field(default=None, gt=0)
+    """Time to first token."""
+    tpot_ms: float | None = Field(default=None, gt=0)
+    """Mean time per output token after the first; an answer of one token has none to miss."""
+    e2e_ms: float | None = Field(default=None, gt=0)
+    """Until the last token."""
+
+    @property
+    def stated(self) -> dict[str, float]:
+        return {name: value for name, value in self if value is not None}
+
+
 class Config(Section):
     openai_api: OpenAIApi
     mooncake: Mooncake | None = None
@@ -261,6 +276,7 @@ class Config(Section):
     test: Test = Test()
     workload: WorkloadSettings = WorkloadSettings()
     load: Load = Load()
+    objectives: Objectives = Objectives()
 
     @model_validator(mode="before")
     @classmethod

@@ -29,6 +29,7 @@ def wordings() -> dict[str, Callable[..., Any]]:
         "limits": limits,
         "noise_floor": wording.noise_floor,
         "number": wording.number,
+        "objectives": wording.objectives,
         "outcome": wording.OUTCOMES.__getitem__,
         "percent": wording.percent,
         "provenance": provenance,

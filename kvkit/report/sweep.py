@@ -22,10 +22,13 @@ def print_sweep(levels: Sequence[tuple[str, RoundSummary]], stopped: str, consol
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     table = Table(title="Sweep: the last round of each level", title_justify="left")
-    for heading in _HEADINGS:
+    held = next((summary.goodput for _, summary in levels if summary.goodput is not None), None)
+    headings = _HEADINGS if held is None else (*_HEADINGS, f"Within {wording.objectives(held)}, requests/s")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in {"Level", "Valid"} else "right")
     for label, summary in levels:
-        table.add_row(*(Text(for_terminal(cell)) for cell in (label, *_cells(summary))))
+        good = [] if held is None else [wording.number(summary.goodput.requests_per_s if summary.goodput else None, 2)]
+        table.add_row(*(Text(for_terminal(cell)) for cell in (label, *_cells(summary), *good)))
     if levels:
         console.print(table)
     console.print(Text(for_terminal(f"Stopped: {stopped}.")), soft_wrap=True)

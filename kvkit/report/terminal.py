@@ -85,6 +85,12 @@ class TerminalReporter:
         if (from_scheduled := summary.ttft_from_scheduled_ms) is not None:
             self._say(f"  Mean TTFT from scheduled: {wording.number(from_scheduled.mean)} ms")
         self._say(f"  Throughput: {wording.number(summary.throughput.requests_per_s, 2)} req/s")
+        if (goodput := summary.goodput) is not None:
+            good = f"{wording.count(goodput.requests)} of {wording.count(requests.total)} requests"
+            self._say(
+                f"  Goodput: {wording.number(goodput.requests_per_s, 2)} req/s ({good} within "
+                f"{wording.objectives(goodput)})"
+            )
         told = (f"{wording.count(value)} {name}" for name, value in sources.model_dump().items())
         self._say(f"  Prompt tokens: {', '.join(told)}")
         achieved, ideal = wording.share(summary.tokens.hit_ratio), wording.share(summary.tokens.ideal_hit_ratio)

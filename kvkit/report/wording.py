@@ -8,7 +8,7 @@ from kvkit.results.comparison import Comparison, HitVerdict, RoundComparison, Ro
 from kvkit.results.effect import CacheEffect
 from kvkit.results.noise import NoiseFloor
 from kvkit.results.speedup import Interval, Speedup
-from kvkit.results.stats import Mode, PhysicalLimit, RoundName
+from kvkit.results.stats import Goodput, Mode, PhysicalLimit, RoundName
 from kvkit.results.targets import Outcome, Target
 from kvkit.results.verdict import Effect
 
@@ -88,6 +88,10 @@ def speedup(found: Speedup | None) -> str:
 
 def interval(found: Interval) -> str:
     return f"{ratio(found.low)} to {ratio(found.high)}"
+
+
+def objectives(held: Goodput) -> str:
+    return ", ".join(f"{name.removesuffix('_ms').upper()} {value:g} ms" for name, value in held.objectives.items())
 
 
 def noise_floor(floor: NoiseFloor) -> str:

@@ -14,7 +14,7 @@ from kvkit.results.pairing import NotUsed, StatsFile, StatsPair, find_pairs
 from kvkit.results.record import Record
 from kvkit.results.run import Run
 from kvkit.results.speedup import Speedups
-from kvkit.results.stats import Mode, RoundName, RoundSummary, TokensBySource
+from kvkit.results.stats import Goodput, Mode, RoundName, RoundSummary, TokensBySource
 from kvkit.results.targets import (
     Target,
     change_percent,
@@ -65,6 +65,8 @@ class ModeFigures:
     tpot_ms: Distribution
     requests_per_s: float | None
     """Successful requests over duration; over the sum of durations, where several runs are pooled."""
+    goodput: Goodput | None
+    """Over all pooled runs. `None`: they did not all state the same objectives."""
     open_loop: bool
     prompt_tokens: int
     by_source: TokensBySource
@@ -83,6 +85,7 @@ class ModeFigures:
             ttft_ms=Distribution.in_ms(record.ttft_s for record in paired),
             tpot_ms=Distribution.in_ms(record.tpot_s for record in paired),
             requests_per_s=_requests_per_s(summaries),
+            goodput=_goodput(summaries),
             open_loop=any(summary.open_loop for summary in summaries),
             prompt_tokens=sum(summary.tokens.prompt for summary in summaries),
             by_source=_by_source(summaries),
@@ -119,6 +122,12 @@ class RoundComparison:
     changes: Changes | None
     """`None`, as below, when a run is invalid: then a difference is no gain."""
     speedups: Speedups | None
+
+    @property
+    def goodputs(self) -> tuple[Goodput, Goodput] | None:
+        """With cache and baseline. `None`: not both were held against the same objectives."""
+        ours, theirs = self.with_cache.goodput, self.baseline.goodput
+        return (ours, theirs) if ours and theirs and ours.objectives == theirs.objectives else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +184,10 @@ class ScenarioComparison:
     """The worst of the hit rounds."""
     targets: tuple[Target, ...]
     """The guide's, of every hit round; empty when a run is invalid."""
+
+    @property
+    def has_goodput(self) -> bool:
+        return any(this.goodputs for this in self.rounds)
 
     @property
     def valid(self) -> bool | None:
@@ -318,10 +331,20 @@ def _compare_round(rounds: Sequence[RoundPair], *, valid: bool) -> RoundComparis
 
 
 def _requests_per_s(summaries: Sequence[RoundSummary]) -> float | None:
-    durations = [summary.duration_s for summary in summaries if summary.duration_s]
-    if len(durations) < len(summaries):
+    return _per_s(sum(summary.requests.succeeded for summary in summaries), summaries)
+
+
+def _goodput(summaries: Sequence[RoundSummary]) -> Goodput | None:
+    told = [summary.goodput for summary in summaries if summary.goodput is not None]
+    if len(told) < len(summaries) or any(one.objectives != told[0].objectives for one in told):
         return None
-    return sum(summary.requests.succeeded for summary in summaries) / sum(durations)
+    good = sum(one.requests for one in told)
+    return Goodput(objectives=told[0].objectives, requests=good, requests_per_s=_per_s(good, summaries))
+
+
+def _per_s(requests: int, summaries: Sequence[RoundSummary]) -> float | None:
+    durations = [summary.duration_s for summary in summaries if summary.duration_s]
+    return None if len(durations) < len(summaries) else requests / sum(durations)
 
 
 def _by_source(summaries: Sequence[RoundSummary]) -> TokensBySource:

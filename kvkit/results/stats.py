@@ -80,6 +80,16 @@ class Throughput(_Part):
     output_tokens_per_s: float | None
 
 
+class Goodput(_Part):
+    """Successful requests that met every stated objective (Zhong et al., DistServe, OSDI 2024)."""
+
+    objectives: dict[str, float]
+    """Most milliseconds, by `ttft_ms`, `tpot_ms`, `e2e_ms`."""
+    requests: int
+    requests_per_s: float | None
+    """As `throughput`. `null` in a round of several parts."""
+
+
 class TokensBySource(_Part):
     """Where the KV of the round's prompt tokens came from, by the engine's counters. `null`: it does not tell."""
 
@@ -227,6 +237,8 @@ class RoundSummary(_Part):
     """Over all gaps of all requests, pooled."""
     e2e_ms: Distribution
     throughput: Throughput
+    goodput: Goodput | None = None
+    """`null`: no objective was stated."""
     duration_s: float | None
     """First start to last token event of the successful requests. `null` in a round of several parts."""
     parts: int = 1

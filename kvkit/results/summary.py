@@ -9,6 +9,7 @@ from kvkit.results.client_lag import client_problems
 from kvkit.results.stats import (
     ClientLag,
     Counters,
+    Goodput,
     RequestCounts,
     RoundName,
     RoundSummary,
@@ -75,6 +76,13 @@ def summarise_round(
             requests_per_s=tally.succeeded / duration_s if duration_s else None,
             output_tokens_per_s=tally.completion_tokens / duration_s if duration_s else None,
         ),
+        goodput=Goodput(
+            objectives=tally.objectives,
+            requests=tally.good,
+            requests_per_s=tally.good / duration_s if duration_s else None,
+        )
+        if tally.objectives
+        else None,
         duration_s=duration_s,
         parts=tally.parts,
         tokens=Tokens(

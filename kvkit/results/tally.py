@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
 from pathlib import Path
 from typing import Self
@@ -17,9 +17,13 @@ class Tally:
 
     Args:
         folder: for what does not fit into memory.
+        objectives: most milliseconds of a good request, by `ttft_ms`, `tpot_ms`, `e2e_ms`.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, objectives: Mapping[str, float] | None = None) -> None:
+        self.objectives = dict(objectives or {})
+        self.good = 0
+        """Successful requests that met every objective; a time that a request does not have misses none."""
         self.total = 0
         self.failed_by_kind: Counter[str] = Counter()
         self.parts = 1
@@ -84,13 +88,16 @@ class Tally:
         self.cached_tokens = _plus(self.cached_tokens, record.cached_tokens)
         self.expected_prompt_tokens = _plus(self.expected_prompt_tokens, record.expected_prompt_tokens)
         self.itl_ms.extend(gap * 1000 for gap in record.itl_s)
-        for values, seconds in (
-            (self.ttft_ms, record.ttft_s),
-            (self.tpot_ms, record.tpot_s),
-            (self.e2e_ms, record.e2e_s),
+        good = True
+        for name, values, seconds in (
+            ("ttft_ms", self.ttft_ms, record.ttft_s),
+            ("tpot_ms", self.tpot_ms, record.tpot_s),
+            ("e2e_ms", self.e2e_ms, record.e2e_s),
         ):
             if seconds is not None:
                 values.add(seconds * 1000)
+                good = good and seconds * 1000 <= self.objectives.get(name, inf)
+        self.good += good
         if record.ttft_s is not None:
             self.from_scheduled_ms.add((record.start_s + record.ttft_s - record.scheduled_s) * 1000)
         if record.e2e_s is not None:

@@ -94,7 +94,7 @@ def as_document(stats: RunStats, summary: RoundSummary, records: Iterable[Record
         "total_input_tokens": tokens.prompt,
         "total_output_tokens": tokens.completion,
         "request_throughput": summary.throughput.requests_per_s,
-        "request_goodput": None,
+        "request_goodput": summary.goodput.requests_per_s if summary.goodput else None,
         "output_throughput": summary.throughput.output_tokens_per_s,
         "total_token_throughput": (tokens.prompt + tokens.completion) / summary.duration_s
         if summary.duration_s

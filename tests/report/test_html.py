@@ -14,7 +14,7 @@ from kvkit.report import html
 from kvkit.results.comparison import compare
 from tests.report.pages import Page, read_page
 from tests.report.reports import HOSTILE, write_hostile, write_whole
-from tests.results.making import write_pair_of_runs
+from tests.results.making import write_pair_of_runs, write_pair_with_objectives
 
 
 def rendered(folder: Path) -> str:
@@ -39,6 +39,13 @@ def test_it_begins_with_the_verdict_in_one_sentence(page: Page) -> None:
     lead = next(element for element in page.all("p") if element.attributes.get("class") == "lead")
     assert lead.text.startswith("Better in the only cache-hit round compared: cold_start, round 2: median TTFT of ")
     assert " is 4.00 times lower (95 % interval " in lead.text
+
+
+def test_goodput_has_a_table_where_objectives_were_stated(tmp_path: Path) -> None:
+    write_pair_with_objectives(tmp_path, {"ttft_ms": 1000.0}, {"ttft_ms": 1000.0})
+    rows = [row.text for row in read_page(rendered(tmp_path)).all("tr")]
+    (hit,) = [row for row in rows if "TTFT 1000 ms" in row and "Cache Hit" in row]
+    assert "8 / 4" in hit
 
 
 def test_its_parts_stand_in_the_order_in_which_a_reader_asks(page: Page) -> None:

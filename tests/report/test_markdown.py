@@ -20,6 +20,7 @@ from tests.results.making import (
     success,
     summary,
     write_pair_of_runs,
+    write_pair_with_objectives,
     write_run,
 )
 
@@ -46,6 +47,13 @@ def section(text: str, heading: str) -> list[str]:
 def test_the_report_of_a_small_comparison(tmp_path: Path) -> None:
     write_pair_of_runs(tmp_path)
     assert report(tmp_path) == GOLDEN.read_text()
+
+
+def test_goodput_has_a_table_where_objectives_were_stated(tmp_path: Path) -> None:
+    write_pair_with_objectives(tmp_path, {"ttft_ms": 1000.0}, {"ttft_ms": 1000.0})
+    *_, cold, hit = section(report(tmp_path), "## Goodput")
+    assert cold.startswith("| cold_start | 1 Cold Start | TTFT 1000 ms | 4 / 4 | ")
+    assert hit.startswith("| cold_start | 2 Cache Hit | TTFT 1000 ms | 8 / 4 | ")
 
 
 def test_the_verdict_is_the_first_sentence(tmp_path: Path) -> None:

@@ -31,5 +31,11 @@ def test_each_level_has_a_line_and_the_reason_stands_below() -> None:
     ]
 
 
+def test_goodput_has_a_column_where_objectives_were_stated() -> None:
+    records = [success("a", ttft_s=0.46), success("b", ttft_s=0.96)]
+    level, _ = printed([("rate 1", summary(records, objectives={"ttft_ms": 500.0}))], "it was the last level")
+    assert level == ["rate 1", "2.00", "710.0", "955.0", "20.00", "valid", "1.00"]
+
+
 def test_without_a_level_only_the_reason_is_told() -> None:
     assert printed([], "rate 1 was not measured to its end") == [["Stopped: rate 1 was not measured to its end."]]

@@ -144,6 +144,13 @@ def test_the_verdict_on_a_run(mode: Mode, valid: bool | None, words: str) -> Non
     assert verdict(run_stats(mode, [COLD, hit])) == f"  Verdict: {words}"
 
 
+def test_goodput_is_told_with_its_objectives() -> None:
+    screen = Screen()
+    records = [success("a", ttft_s=0.46), success("b", ttft_s=0.96)]
+    screen.reporter.round_ended(summary(records, objectives={"ttft_ms": 500.0, "e2e_ms": 10000.0}))
+    assert "  Goodput: 1.00 req/s (1 of 2 requests within TTFT 500 ms, E2E 10000 ms)" in screen.lines
+
+
 def test_failures_and_reasons_are_shown_with_their_round() -> None:
     screen = Screen()
     records = [success("a"), failure("b"), failure("c", status=500)]

@@ -26,6 +26,7 @@ from tests.results.making import (
     summary,
     workload,
     write_pair_of_runs,
+    write_pair_with_objectives,
     write_run,
 )
 
@@ -336,6 +337,20 @@ def test_runs_of_several_seeds_are_pooled_and_each_pair_is_shown_alone(tmp_path:
     assert this.noise_floor.aa is not None
     assert this.noise_floor.aa.pairs == 16
     assert comparison.not_used == ()
+
+
+def test_goodput_of_both_modes_is_told_where_they_state_the_same_objectives(tmp_path: Path) -> None:
+    # Half of the baseline's TTFTs are 1,010 ms or more.
+    write_pair_with_objectives(tmp_path, {"ttft_ms": 1000.0}, {"ttft_ms": 1000.0})
+    cold, hit = compared(tmp_path).scenarios[0].rounds
+    assert cold.goodputs is not None
+    assert hit.goodputs is not None
+    assert [goodput.requests for goodput in (*cold.goodputs, *hit.goodputs)] == [4, 4, 8, 4]
+
+
+def test_goodput_of_other_objectives_is_not_told(tmp_path: Path) -> None:
+    write_pair_with_objectives(tmp_path, {"ttft_ms": 1000.0}, {"ttft_ms": 900.0})
+    assert [this.goodputs for this in compared(tmp_path).scenarios[0].rounds] == [None, None]
 
 
 def test_a_single_pair_of_runs_is_not_shown_twice(tmp_path: Path) -> None:

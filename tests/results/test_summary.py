@@ -36,6 +36,28 @@ def test_throughput_is_successes_between_first_start_and_last_token() -> None:
     assert made.throughput.output_tokens_per_s == pytest.approx(6 / 2.04)
 
 
+def test_goodput_is_of_successes_that_met_every_objective() -> None:
+    # TTFT 400, 500 and 600 ms, TPOT 20 ms each; b meets its objective exactly. All within 2.0 + 0.6 + 0.04 s.
+    records = [success("a", ttft_s=0.4), success("b", start_s=1.0, ttft_s=0.5), success("c", start_s=2.0, ttft_s=0.6)]
+    goodput = summary([*records, failure("d")], objectives={"ttft_ms": 500.0, "tpot_ms": 20.001}).goodput
+    assert goodput is not None
+    assert goodput.requests == 2
+    assert goodput.requests_per_s == pytest.approx(2 / 2.64)
+    assert goodput.objectives == {"ttft_ms": 500.0, "tpot_ms": 20.001}
+
+
+def test_a_time_that_a_request_does_not_have_misses_no_objective() -> None:
+    one_token = replace(success("a"), itl_s=(), completion_tokens=1)
+    assert one_token.tpot_s is None
+    goodput = summary([one_token], objectives={"tpot_ms": 1.0}).goodput
+    assert goodput is not None
+    assert goodput.requests == 1
+
+
+def test_without_objectives_no_goodput_is_told() -> None:
+    assert summary([success("a")]).goodput is None
+
+
 def test_a_round_without_success_has_no_figures() -> None:
     made = summary([failure("a")])
     assert made.ttft_ms.mean is None
