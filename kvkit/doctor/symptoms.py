@@ -35,14 +35,14 @@ def _symptom(id: str, pattern: str, why: str, mend: str, *, status: str = FAIL, 
 SYMPTOMS: tuple[Symptom, ...] = (
     _symptom(
         "log.lmcache.degraded",
-        r"System will operate in degraded mode|entering degraded mode|Skipping post_init due to previous",
-        "LMCache did not come up or lost its server; vLLM serves on without it, and requests may wait for a lookup.",
+        r"System will operate in degraded mode|Skipping post_init due to previous",
+        "LMCache did not come up; vLLM serves on without it, and requests may wait for a lookup.",
         "Read the error above the line; on a CPU choose another connector, else mend the store and restart vLLM.",
     ),
     _symptom(
         "log.lmcache.unhealthy",
-        r"LMCache is unhealthy, skipping|timed out\. Marking unhealthy|LOOKUP to \S+ timed out",
-        "LMCache skips its work: nothing is stored or loaded any more.",
+        r"LMCache (is unhealthy, skipping|server is unhealthy)|timed out\. Marking unhealthy|LOOKUP to \S+ timed out",
+        "LMCache skips its work: nothing is stored or loaded any more; vLLM may hang in a request that waits for it.",
         "See whether the LMCache server and the store still run, restart them, then vLLM.",
     ),
     _symptom(
@@ -186,8 +186,8 @@ SYMPTOMS: tuple[Symptom, ...] = (
     _symptom(
         "log.vllm.hung_worker",
         r"No available shared memory broadcast block found in \d+ seconds",
-        "A worker hangs: with lmcache-mp mostly because the transfer modes of server and engine differ.",
-        "lmcache server --supported-transfer-mode auto; look at the worker with py-spy.",
+        "A worker hangs: with lmcache-mp because the LMCache server ended, or its transfer mode is not the engine's.",
+        "See whether the LMCache server runs, with --supported-transfer-mode auto, and restart vLLM; else use py-spy.",
     ),
     _symptom(
         "log.vllm.memory_taken",

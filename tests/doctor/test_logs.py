@@ -18,7 +18,8 @@ GLOG = "E1122 15:05:09.851833 4242 "
 LINES = {
     "log.lmcache.degraded": "\x1b[33m[2026-11-22 15:05:09,851] LMCache ERROR:\x1b[0m Failed to initialize "
     "LMCacheManager components: boom. System will operate in degraded mode (recompute). (manager.py:1:m)",
-    "log.lmcache.unhealthy": "[2026-11-22 15:05:09,851] LMCache WARN : LMCache is unhealthy, skipping lookup operation",
+    "log.lmcache.unhealthy": "\x1b[33;20m[2026-11-25 23:13:41,391] LMCache WARNING:\x1b[0m LMCache server is "
+    "unhealthy — entering degraded mode \x1b[3m(vllm_multi_process_adapter.py:614:m)\x1b[0m",
     "log.lmcache.no_device_connector": "RuntimeError: No supported cpu connector found.",
     "log.lmcache.remote_connection": "LMCache ERROR: Failed to initialize/re-establish remote connection: timeout",
     "log.lmcache.mooncake_missing": "ImportError: Please install mooncake by following the instructions",
