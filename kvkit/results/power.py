@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import exp, log, log1p, sqrt
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def _deviates(pairs: int) -> float:
     return float(stats.norm.ppf((1 + expanded_level(pairs)) / 2))
 
 
+@cache
 def _margin() -> float:
     """How far beyond half an interval a change has to lie, in standard errors: q of `Noise.smallest_change`."""
     from scipy import optimize, stats  # noqa: PLC0415

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from math import isfinite
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
 
 from kvkit.config import Isolation
 from kvkit.results.distribution import Distribution
+from kvkit.results.units import Count
 
 Mode = Literal["with-cache", "baseline"]
 RoundName = Literal["cold_start", "cache_hit", "unknown"]
@@ -83,9 +84,9 @@ class Throughput(_Part):
 class Goodput(_Part):
     """Successful requests that met every stated objective (Zhong et al., DistServe, OSDI 2024)."""
 
-    objectives: dict[str, float]
+    objectives: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     """Most milliseconds, by `ttft_ms`, `tpot_ms`, `e2e_ms`."""
-    requests: int
+    requests: Count
     requests_per_s: float | None
     """As `throughput`. `null` in a round of several parts."""
 

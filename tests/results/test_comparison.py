@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -346,6 +347,14 @@ def test_goodput_of_both_modes_is_told_where_they_state_the_same_objectives(tmp_
     assert cold.goodputs is not None
     assert hit.goodputs is not None
     assert [goodput.requests for goodput in (*cold.goodputs, *hit.goodputs)] == [4, 4, 8, 4]
+
+
+@pytest.mark.parametrize(("key", "number"), [("requests", "1" + "0" * 400), ("ttft_ms", "1e999")])
+def test_goodput_that_no_run_can_have_is_refused(tmp_path: Path, key: str, number: str) -> None:
+    write_pair_with_objectives(tmp_path, {"ttft_ms": 1000.0}, {"ttft_ms": 1000.0})
+    for path in tmp_path.glob("*_stats_*.json"):
+        path.write_text(re.sub(rf'"{key}": \d[\d.]*', f'"{key}": {number}', path.read_text()))
+    assert f"goodput.{'objectives.' if key == 'ttft_ms' else ''}{key}" in refusal(tmp_path)
 
 
 def test_goodput_of_other_objectives_is_not_told(tmp_path: Path) -> None:
