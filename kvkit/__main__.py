@@ -9,7 +9,7 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Run one command and exit with its code: 3, could not finish, where it is interrupted and keeps nothing."""
     try:
-        from kvkit.cli import main as run_command  # noqa: PLC0415
+        from kvkit.cli import main as run_command  # noqa: PLC0415 - Ctrl-C while modules are read ends well too
 
         run_command()
     except KeyboardInterrupt:

@@ -126,7 +126,7 @@ class Cache:
                 file, one.number, one.name, one.valid, one.succeeded, one.ttft_ms, low, high, one.tpot_ms,
                 one.requests_per_s, one.hit_ratio,
             )  # fmt: skip
-            self._connection.execute(f"INSERT INTO rounds VALUES ({_marks(row)})", row)  # noqa: S608
+            self._connection.execute(f"INSERT INTO rounds VALUES ({_marks(row)})", row)  # noqa: S608 - question marks
 
 
 class _DamagedError(Exception):

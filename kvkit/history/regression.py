@@ -203,7 +203,7 @@ def _between_runs(new: Sequence[float], old: Sequence[float]) -> Change:
 
 
 def _between_pairs(now: Sequence[Record], before: Sequence[Record]) -> Change | None:
-    from kvkit.results.bootstrap import ttft_speedup  # noqa: PLC0415
+    from kvkit.results.bootstrap import ttft_speedup  # noqa: PLC0415 - numpy, slow to import
 
     old = {record.request_id: record for record in before}
     # A speed-up is its first side over its second.
@@ -212,7 +212,7 @@ def _between_pairs(now: Sequence[Record], before: Sequence[Record]) -> Change | 
 
 
 def _between_requests(now: Sequence[Record], before: Sequence[Record]) -> Change | None:
-    from kvkit.history.intervals import ratio_of_independent_medians  # noqa: PLC0415
+    from kvkit.history.intervals import ratio_of_independent_medians  # noqa: PLC0415 - numpy, slow to import
 
     new, old = ([record.ttft_s for record in side if record.ttft_s] for side in (now, before))
     if not new or not old:

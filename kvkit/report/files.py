@@ -45,7 +45,7 @@ def _form(output: Path) -> Callable[[Comparison, Charts], str]:
             return markdown.render
         case ".html":
             # Charts are in it, so it needs their libraries, which are an optional extra.
-            from kvkit.report.html import render  # noqa: PLC0415
+            from kvkit.report.html import render  # noqa: PLC0415 - see above
 
             return lambda comparison, _: render(comparison)
     raise ReportError(

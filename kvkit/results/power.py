@@ -90,7 +90,7 @@ def _deviates(pairs: int) -> float:
     """Half an interval of so many pairs, in standard errors: 1.96 of many."""
     from scipy import stats  # noqa: PLC0415 - slow to import, and in an extra
 
-    from kvkit.results.bootstrap import expanded_level  # noqa: PLC0415
+    from kvkit.results.bootstrap import expanded_level  # noqa: PLC0415 - as scipy
 
     return float(stats.norm.ppf((1 + expanded_level(pairs)) / 2))
 
@@ -98,6 +98,6 @@ def _deviates(pairs: int) -> float:
 @cache
 def _margin() -> float:
     """How far beyond half an interval a change has to lie, in standard errors: q of `Noise.smallest_change`."""
-    from scipy import optimize, stats  # noqa: PLC0415
+    from scipy import optimize, stats  # noqa: PLC0415 - slow to import, and in an extra
 
     return float(optimize.brentq(lambda q: stats.norm.cdf(q) * stats.norm.cdf(q / sqrt(3)) - SEEN_SHARE, 0, 10))

@@ -22,7 +22,7 @@ def queue_pairs() -> int | None:
         return 0
     try:
         command = ["rdma", "-j", "resource", "show", "qp"]
-        ran = subprocess.run(command, capture_output=True, timeout=5, check=True)  # noqa: S603
+        ran = subprocess.run(command, capture_output=True, timeout=5, check=True)  # noqa: S603 - fixed words
         pairs = json.loads(ran.stdout)
         # The kernel names the thread that made a pair.
         mine = set(os.listdir("/proc/self/task"))
@@ -91,7 +91,7 @@ def main() -> None:
     os.environ["MC_STORE_CLIENT_SETUP_RETRIES"] = "1"
     os.environ["MC_TRANSFER_TIMEOUT"] = "5"
     try:
-        from mooncake.store import MooncakeDistributedStore  # noqa: PLC0415  only in the stack's environment
+        from mooncake.store import MooncakeDistributedStore  # noqa: PLC0415 - only in the stack's environment
     except ImportError as error:
         told: dict[str, Any] = {"problem": f"mooncake cannot be imported: {error}"}
     else:

@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  only where it runs
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only where it runs
 
     found = {}
     for name in PACKAGES:
@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 def extensions() -> list[str]:
     """LMCache's compiled parts that are there, by the names of their files."""
-    from importlib.metadata import PackageNotFoundError, files  # noqa: PLC0415
+    from importlib.metadata import PackageNotFoundError, files  # noqa: PLC0415 - only where it runs
 
     try:
         return sorted({path.name.split(".")[0] for path in files("lmcache") or [] if path.suffix == ".so"})
@@ -49,8 +49,8 @@ def extensions() -> list[str]:
 
 def torch_cuda() -> str:
     """`12.8` of a CUDA build of torch, empty of a CPU build; from the file that `torch.version` is made from."""
-    from importlib.util import find_spec  # noqa: PLC0415
-    from pathlib import Path  # noqa: PLC0415
+    from importlib.util import find_spec  # noqa: PLC0415 - only where it runs
+    from pathlib import Path  # noqa: PLC0415 - only where it runs
 
     spec = find_spec("torch")
     if spec is None or not spec.origin:
@@ -85,7 +85,7 @@ def refuse_to_expand(node: Any) -> None:
 
 def lmcache_file(path: str) -> dict[str, Any]:
     """The document, and each key's line."""
-    import yaml  # noqa: PLC0415
+    import yaml  # noqa: PLC0415 - only in the stack's environment
 
     try:
         with open(path, encoding="utf-8") as file:

@@ -6,8 +6,8 @@ from kvkit.report.errors import ReportError
 from kvkit.results.comparison import ScenarioComparison
 
 try:
-    import altair as _altair  # noqa: F401
-    import vl_convert as _vl_convert  # noqa: F401
+    import altair as _altair  # noqa: F401 - are they there?
+    import vl_convert as _vl_convert  # noqa: F401 - are they there?
 except ImportError as error:
     raise ReportError(
         f"charts need the libraries of an extra ({error.name} is missing): "

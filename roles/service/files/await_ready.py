@@ -69,7 +69,7 @@ def is_alive(pid: int | None, command: list[str] | None) -> bool:
     if command is None:
         return True
     try:  # the command is the inventory's own
-        return subprocess.run(command, capture_output=True, check=False, timeout=STATUS_S).returncode == 0  # noqa: S603
+        return subprocess.run(command, capture_output=True, check=False, timeout=STATUS_S).returncode == 0  # noqa: S603 - see above
     except subprocess.TimeoutExpired:
         raise NotReady(f"its status command {' '.join(command)} did not end within {STATUS_S:.0f} s") from None
 

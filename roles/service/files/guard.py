@@ -256,7 +256,7 @@ def start_timer(settings: dict[str, Any], state: Path) -> None:
     folder.joinpath(f"{TIMER}.service").write_text(service)
     folder.joinpath(f"{TIMER}.timer").write_text(timer)
     for command in (["daemon-reload"], ["enable", "--quiet", "--now", f"{TIMER}.timer"]):
-        subprocess.run(["systemctl", *command], check=True, timeout=60, capture_output=True)  # noqa: S603, S607
+        subprocess.run(["systemctl", *command], check=True, timeout=60, capture_output=True)  # noqa: S603, S607 - fixed words
 
 
 def end_timer(settings: dict[str, Any]) -> None:
@@ -264,7 +264,7 @@ def end_timer(settings: dict[str, Any]) -> None:
         return
     # A look that failed was followed by others; else it stays in the list of what failed.
     for command in (["disable", "--quiet", "--now", f"{TIMER}.timer"], ["reset-failed", f"{TIMER}.service"]):
-        subprocess.run(["systemctl", *command], check=False, timeout=60, capture_output=True)  # noqa: S603, S607
+        subprocess.run(["systemctl", *command], check=False, timeout=60, capture_output=True)  # noqa: S603, S607 - fixed words
     for ending in ("timer", "service"):
         Path(settings["systemd_dir"], f"{TIMER}.{ending}").unlink(missing_ok=True)
 
