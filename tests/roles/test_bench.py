@@ -75,6 +75,7 @@ def make_bench(folder: Path, **variables: Any) -> Bench:
     inventory = {
         "all": {
             "vars": {
+                "ansible_async_dir": str(folder / "async"),  # Ansible asks the user database for HOME
                 "ansible_connection": "local",
                 "ansible_python_interpreter": "{{ ansible_playbook_python }}",
                 "bench_api_key": SECRET,
